@@ -1,0 +1,379 @@
+"""Every error that actorstream raises, and what each one asks of the reader.
+
+All derive from `ActorStreamError`. Two class flags let the recovery code ask the error what to do next instead of
+testing for types: `retryable` (the same thing may succeed later) and `refresh_topology` (ask where the stream lives
+before trying again).
+
+    ActorStreamError
+    ├─ InvalidArgument (also ValueError)      the caller's value is wrong; says which one and what would be right
+    │   └─ MessageTooLarge                    one message does not fit into a frame
+    ├─ UnsupportedByBroker                    names the feature and the broker version that has it
+    ├─ Closed                                 the handle was closed
+    ├─ WrongLoop                              used from a place where waiting would hang
+    ├─ RequestTimeout                         no answer in time; whether it was carried out is unknown
+    ├─ ConnectionLost                         the socket is gone, whatever the cause
+    │   ├─ ConnectFailed                      it never came up: DNS, TCP, TLS, or a handshake step
+    │   ├─ HeartbeatTimeout                   it was silent for twice the heartbeat
+    │   └─ ClosedByBroker                     the broker said Close, with a code and a reason
+    ├─ WireError                              bytes that do not follow the protocol
+    │   ├─ MalformedFrame
+    │   ├─ UnknownFrame                       a well-framed command that we do not know: skipped, never fatal
+    │   ├─ CorruptChunk                       CRC mismatch, or counts and lengths that contradict each other
+    │   ├─ CompressionError                   unknown codec, broken data, or more output than allowed
+    │   └─ MessageCodecError                  a value that AMQP 1.0 cannot carry, or bytes that are not AMQP 1.0
+    ├─ ResponseError                          the broker answered with a code other than OK (one class a code)
+    ├─ PublishError                           the outcome of a message that is not confirmed
+    │   ├─ PublishRejected                    the broker refused it, with a code
+    │   ├─ Unconfirmed                        no confirm by the deadline, or before close: it may be stored
+    │   └─ OutboxFull                         no room within the time allowed; it was not sent
+    ├─ ConsumeError
+    │   ├─ OffsetGap                          the offset wanted is below what the stream retains
+    │   ├─ StreamTruncated                    the offset wanted is beyond the end of the stream
+    │   └─ HandlerFailed                      the user's handler raised, and its policy says stop
+    └─ RestartIntensityExceeded               a bug: an actor failed too often in too short a time
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ActorStreamError(Exception):
+    """The root: catch this to catch everything that actorstream raises on purpose."""
+
+    retryable: ClassVar[bool] = False
+    refresh_topology: ClassVar[bool] = False
+
+
+class InvalidArgument(ActorStreamError, ValueError):
+    """A value given by the caller cannot be used; nothing was sent."""
+
+
+class MessageTooLarge(InvalidArgument):
+    """One message does not fit into a frame of the negotiated size.
+
+    `size` and `limit` are bytes on the wire, all headers included.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"a message of {size} bytes on the wire does not fit the broker's frame_max of {limit} bytes: "
+            "send a smaller message, or raise stream.frame_max on the broker"
+        )
+        self.size = size
+        self.limit = limit
+
+
+class UnsupportedByBroker(ActorStreamError):
+    """The broker is too old for a feature; the command was not sent, since it would have cost the connection."""
+
+    def __init__(self, feature: str, needed: str, broker: str) -> None:
+        super().__init__(f"{feature} needs RabbitMQ {needed} or newer, and this broker is {broker}")
+        self.feature = feature
+        self.needed = needed
+        self.broker = broker
+
+
+class Closed(ActorStreamError):
+    """The handle (client, producer or consumer) was closed, by its owner or because what it stood for is gone."""
+
+
+class WrongLoop(ActorStreamError):
+    """A blocking wait on the loop that would have to produce the result: it would hang for ever."""
+
+
+class RequestTimeout(ActorStreamError):
+    """The broker did not answer in time. Whether it carried the request out is unknown."""
+
+    retryable = True
+    refresh_topology = True
+
+    def __init__(self, request: str, seconds: float) -> None:
+        super().__init__(f"no answer to {request} within {seconds:g} s")
+        self.request = request
+        self.seconds = seconds
+
+
+class ConnectionLost(ActorStreamError):
+    """The connection to a broker ended."""
+
+    retryable = True
+    refresh_topology = True
+
+
+class ConnectFailed(ConnectionLost):
+    """A connection could not be opened: name resolution, TCP, TLS or a step of the handshake.
+
+    `step` names what failed: "resolve", "connect", "tls", or the protocol's step.
+    """
+
+    def __init__(self, address: str, step: str, cause: str) -> None:
+        super().__init__(f"cannot connect to {address}: {step}: {cause}")
+        self.address = address
+        self.step = step
+
+
+class HeartbeatTimeout(ConnectionLost):
+    """Nothing was received for twice the heartbeat interval: the peer counts as dead."""
+
+
+class ClosedByBroker(ConnectionLost):
+    """The broker sent a Close command."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"the broker closed the connection: {reason} (code {code})")
+        self.code = code
+        self.reason = reason
+
+
+class WireError(ActorStreamError):
+    """Bytes that do not follow the protocol."""
+
+
+class MalformedFrame(WireError):
+    """A frame whose bytes contradict its layout. The connection that carried it cannot be trusted any more."""
+
+    retryable = True
+
+
+class UnknownFrame(WireError):
+    """A well-framed command that this version does not know; the frame was skipped whole."""
+
+    def __init__(self, key: int, version: int) -> None:
+        super().__init__(f"unknown command 0x{key:04x} version {version}")
+        self.key = key
+        self.version = version
+
+
+class CorruptChunk(WireError):
+    """A chunk whose CRC does not match, or whose counts and lengths contradict each other."""
+
+    retryable = True
+
+
+class CompressionError(WireError):
+    """A sub-entry batch that cannot be (de)compressed: unknown codec, broken data, or output above the limit."""
+
+
+class MessageCodecError(WireError, ValueError):
+    """A value that AMQP 1.0 cannot carry, or bytes that are not an AMQP 1.0 message."""
+
+
+class ResponseError(ActorStreamError):
+    """The broker answered a request with a code other than OK."""
+
+    code: ClassVar[int] = 0
+    text: ClassVar[str] = "unknown response code"
+
+    def __init__(self, context: str = "", code: int | None = None) -> None:
+        self.context = context
+        self.response_code = self.code if code is None else code
+        super().__init__(f"{self.text} (code {self.response_code})" + (f": {context}" if context else ""))
+
+
+class StreamDoesNotExist(ResponseError):
+    code = 2
+    text = "stream does not exist"
+
+
+class SubscriptionIdAlreadyExists(ResponseError):
+    code = 3
+    text = "subscription id already exists"
+
+
+class SubscriptionIdDoesNotExist(ResponseError):
+    code = 4
+    text = "subscription id does not exist"
+
+
+class StreamAlreadyExists(ResponseError):
+    code = 5
+    text = "stream already exists"
+
+
+class StreamNotAvailable(ResponseError):
+    """The stream exists, but no leader or no usable member can be reached at this moment."""
+
+    code = 6
+    text = "stream not available"
+    retryable = True
+    refresh_topology = True
+
+
+class SaslMechanismNotSupported(ResponseError):
+    code = 7
+    text = "SASL mechanism not supported"
+
+
+class AuthenticationFailure(ResponseError):
+    code = 8
+    text = "authentication failure: check user name and password"
+
+
+class SaslError(ResponseError):
+    code = 9
+    text = "SASL error"
+
+
+class SaslChallenge(ResponseError):
+    code = 10
+    text = "SASL challenge"
+
+
+class AuthenticationFailureLoopback(ResponseError):
+    code = 11
+    text = "authentication failure: this user may connect from the broker's own host only"
+
+
+class VirtualHostAccessFailure(ResponseError):
+    code = 12
+    text = "virtual host access failure: it does not exist, or this user may not enter it"
+
+
+class UnknownFrameResponse(ResponseError):
+    code = 13
+    text = "unknown frame"
+
+
+class FrameTooLargeResponse(ResponseError):
+    code = 14
+    text = "frame too large"
+
+
+class InternalError(ResponseError):
+    code = 15
+    text = "internal error of the broker"
+    retryable = True
+    refresh_topology = True
+
+
+class AccessRefused(ResponseError):
+    code = 16
+    text = "access refused: this user lacks the permission"
+
+
+class PreconditionFailed(ResponseError):
+    code = 17
+    text = "precondition failed"
+
+
+class PublisherDoesNotExist(ResponseError):
+    code = 18
+    text = "publisher does not exist"
+    retryable = True
+    refresh_topology = True
+
+
+class NoOffset(ResponseError):
+    code = 19
+    text = "no offset stored"
+
+
+class SaslCannotChangeMechanism(ResponseError):
+    code = 20
+    text = "the SASL mechanism of an open connection cannot be changed"
+
+
+class SaslCannotChangeUsername(ResponseError):
+    code = 21
+    text = "the user of an open connection cannot be changed"
+
+
+_BY_CODE: dict[int, type[ResponseError]] = {
+    cls.code: cls
+    for cls in (
+        StreamDoesNotExist,
+        SubscriptionIdAlreadyExists,
+        SubscriptionIdDoesNotExist,
+        StreamAlreadyExists,
+        StreamNotAvailable,
+        SaslMechanismNotSupported,
+        AuthenticationFailure,
+        SaslError,
+        SaslChallenge,
+        AuthenticationFailureLoopback,
+        VirtualHostAccessFailure,
+        UnknownFrameResponse,
+        FrameTooLargeResponse,
+        InternalError,
+        AccessRefused,
+        PreconditionFailed,
+        PublisherDoesNotExist,
+        NoOffset,
+        SaslCannotChangeMechanism,
+        SaslCannotChangeUsername,
+    )
+}
+
+
+def response_error(code: int, context: str = "") -> ResponseError:
+    """The error for a response code; a code we do not know gives a plain `ResponseError` that carries it."""
+    return _BY_CODE.get(code, ResponseError)(context, code)
+
+
+class PublishError(ActorStreamError):
+    """The outcome of a message that is not confirmed."""
+
+
+class PublishRejected(PublishError):
+    """The broker refused this message. `code` is the response code; the message is not stored."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the broker refused the message: {response_error(code)}")
+        self.code = code
+
+
+class Unconfirmed(PublishError):
+    """No confirm arrived by the deadline, or before the producer ended: the message may be stored or not."""
+
+
+class OutboxFull(PublishError):
+    """The outbox had no room within the time allowed; the message was not sent and can be sent again."""
+
+
+class ConsumeError(ActorStreamError):
+    """Something between the stream and the consumer that the consumer has to know of."""
+
+
+class OffsetGap(ConsumeError):
+    """Offsets from `wanted` up to, but not including, `first` are not in the stream any more (retention)."""
+
+    def __init__(self, stream: str, wanted: int, first: int) -> None:
+        super().__init__(
+            f"stream {stream!r} begins at offset {first}: offsets {wanted} to {first - 1} are gone by retention"
+        )
+        self.stream = stream
+        self.wanted = wanted
+        self.first = first
+
+
+class StreamTruncated(ConsumeError):
+    """The offset wanted lies beyond the end: the stream was deleted and made anew, or lost its tail."""
+
+    def __init__(self, stream: str, wanted: int, end: int) -> None:
+        super().__init__(
+            f"offset {wanted} is beyond the end of stream {stream!r} (next offset {end}): "
+            "it was deleted and made anew, or lost its tail"
+        )
+        self.stream = stream
+        self.wanted = wanted
+        self.end = end
+
+
+class HandlerFailed(ConsumeError):
+    """The consumer's handler raised and its error policy says stop; the cause is chained."""
+
+    def __init__(self, stream: str, offset: int) -> None:
+        super().__init__(f"the handler failed on offset {offset} of stream {stream!r}")
+        self.stream = stream
+        self.offset = offset
+
+
+class RestartIntensityExceeded(ActorStreamError):
+    """An actor failed unexpectedly too often in too short a time; the last failure is chained as the cause."""
+
+    def __init__(self, name: str, restarts: int, seconds: float) -> None:
+        super().__init__(f"{name} failed {restarts} times within {seconds:g} s")
+        self.name = name
+        self.restarts = restarts
+        self.seconds = seconds
