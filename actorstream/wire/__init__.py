@@ -1,0 +1,1 @@
+"""RabbitMQ Streams on the wire: bytes to values and back. Nothing here does I/O, reads a clock or knows of a thread."""
