@@ -1,0 +1,169 @@
+"""The broker's management API: what a test sees of a broker from outside, and what it declares there.
+
+Over HTTP, since each call of the broker's command line costs a second of CPU. A connection, publisher or consumer shows up
+here within `collect_statistics_interval` (500 ms in the lab's brokers), so the methods that wait are the ones to use.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from lab.shell import LabError, wait_until
+
+Row = dict[str, Any]
+"""One object of the management API, as it comes: its documentation says which keys there are."""
+
+
+class NotFound(LabError):
+    """The management API answered 404."""
+
+
+@dataclass(frozen=True)
+class Management:
+    """The management API at `url`, such as http://localhost:15672, as a user with the administrator tag.
+
+    Every method raises `LabError` when the broker does not answer within `timeout_s` seconds or refuses.
+    """
+
+    url: str
+    user: str = "guest"
+    password: str = "guest"  # noqa: S105 - the broker's well-known default
+    timeout_s: float = 5.0
+
+    def call(self, method: str, *path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON of any shape
+        """Call the API below /api; each part of `path` is quoted, so that "/" may be a part. None for an empty answer."""
+        target = urlsplit(self.url)
+        secret = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        headers = {"Authorization": f"Basic {secret}", "Content-Type": "application/json"}
+        name = "/".join(("/api", *(quote(part, safe="") for part in path)))
+        kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+        connection = kind(target.hostname or "localhost", target.port, timeout=self.timeout_s)
+        try:
+            connection.request(method, name, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            msg = f"{method} {self.url}{name}: {error!r}"
+            raise LabError(msg) from error
+        finally:
+            connection.close()
+        if response.status >= http.client.BAD_REQUEST:
+            msg = f"{method} {self.url}{name}: {response.status} {content[:500].decode(errors='replace')}"
+            raise NotFound(msg) if response.status == http.client.NOT_FOUND else LabError(msg)
+        return json.loads(content) if content.strip() else None
+
+    # What is there
+
+    def version(self) -> tuple[int, ...]:
+        """The broker's version, such as (4, 0, 5)."""
+        text = str(self.call("GET", "overview")["rabbitmq_version"])
+        return tuple(int(part) for part in text.split("-")[0].split("+")[0].split(".")[:3])
+
+    def nodes(self) -> list[Row]:
+        """The nodes of the cluster, with `name`, `running`, `mem_alarm`, ..."""
+        return list(self.call("GET", "nodes"))
+
+    def connections(self, name: str | None = None) -> list[Row]:
+        """Stream connections; with `name`, those whose client-provided name (`connection_name`) is exactly that."""
+        rows: list[Row] = self.call("GET", "stream", "connections")
+        return [row for row in rows if name is None or row.get("client_properties", {}).get("connection_name") == name]
+
+    def publishers(self, stream: str | None = None, vhost: str = "/") -> list[Row]:
+        """Publishers declared over the stream protocol."""
+        return list(self.call("GET", "stream", "publishers", vhost, *([stream] if stream else [])))
+
+    def consumers(self, stream: str | None = None, vhost: str = "/") -> list[Row]:
+        """Consumers subscribed over the stream protocol."""
+        rows: list[Row] = self.call("GET", "stream", "consumers", vhost)
+        return [row for row in rows if stream is None or row["queue"]["name"] == stream]
+
+    def alarms(self) -> bool:
+        """Whether a resource alarm (memory, disk) is in effect anywhere in the cluster."""
+        return any(node.get("mem_alarm") or node.get("disk_free_alarm") for node in self.nodes())
+
+    # Connections
+
+    def wait_connections(self, name: str, count: int = 1, within_s: float = 10.0) -> list[Row]:
+        """Wait until exactly `count` connections have that client-provided name, and return them."""
+        wait_until(lambda: len(self.connections(name)) == count, f"{count} connections named {name!r}", within_s)
+        return self.connections(name)
+
+    def close_connections(self, name: str, within_s: float = 10.0) -> int:
+        """Close the connections with that client-provided name; return how many, once all of them are gone.
+
+        Raises:
+            LabError: there was none to close, or one would not go.
+        """
+        rows = self.wait_some_connection(name, within_s)
+        for row in rows:
+            try:
+                self.call("DELETE", "stream", "connections", row["vhost"], row["name"])
+            except NotFound:  # it went by itself meanwhile
+                continue
+        old = {row["name"] for row in rows}
+        wait_until(
+            lambda: not old & {row["name"] for row in self.connections()}, f"connections {name!r} are closed", within_s
+        )
+        return len(rows)
+
+    def wait_some_connection(self, name: str, within_s: float = 10.0) -> list[Row]:
+        """Wait until at least one connection has that client-provided name, and return all that have."""
+        wait_until(lambda: bool(self.connections(name)), f"a connection named {name!r}", within_s)
+        return self.connections(name)
+
+    # Streams, vhosts, users
+
+    def create_stream(self, name: str, vhost: str = "/", **arguments: str | int) -> None:
+        """Create a stream; arguments as in `max_age="1h"`, `initial_cluster_size=3`, without their x- prefix."""
+        named = {"x-" + key.replace("_", "-"): value for key, value in arguments.items()}
+        body = {"durable": True, "arguments": {"x-queue-type": "stream", **named}}
+        self.call("PUT", "queues", vhost, name, body=body)
+
+    def delete_stream(self, name: str, vhost: str = "/") -> bool:
+        """Delete a stream; False where there was none."""
+        try:
+            self.call("DELETE", "queues", vhost, name)
+        except NotFound:
+            return False
+        return True
+
+    def stream(self, name: str, vhost: str = "/") -> Row:
+        """A stream's row: `leader`, `members`, `online`, `messages`, `arguments`, ...
+
+        Raises:
+            NotFound: there is no such stream.
+        """
+        return dict(self.call("GET", "queues", vhost, name))
+
+    def streams(self, prefix: str = "", vhost: str = "/") -> list[str]:
+        """The names of the streams that begin with `prefix`."""
+        rows: list[Row] = self.call("GET", "queues", vhost)
+        return [row["name"] for row in rows if row.get("type") == "stream" and row["name"].startswith(prefix)]
+
+    def put_vhost(self, name: str) -> None:
+        """Create a virtual host; the user that this API is used as may do everything in it."""
+        self.call("PUT", "vhosts", name, body={})
+        self.put_permissions(self.user, name)
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with everything in it."""
+        self.call("DELETE", "vhosts", name)
+
+    def put_user(self, name: str, password: str, tags: str = "") -> None:
+        """Create a user, or change its password; it may enter no virtual host before `put_permissions`."""
+        self.call("PUT", "users", name, body={"password": password, "tags": tags})
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user; the broker closes its connections."""
+        self.call("DELETE", "users", name)
+
+    def put_permissions(
+        self, user: str, vhost: str = "/", configure: str = ".*", write: str = ".*", read: str = ".*"
+    ) -> None:
+        """Let a user into a virtual host, with one regular expression for each kind of access."""
+        self.call("PUT", "permissions", vhost, user, body={"configure": configure, "write": write, "read": read})
