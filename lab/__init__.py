@@ -1,13 +1,15 @@
 """The broker laboratory: how tests, demo and benchmarks get RabbitMQ brokers, and how they break them.
 
-`python -m lab up` (or `make up`) does the whole set-up on a bare machine: engine, compose plugin, image, one running broker.
-`lab.broker` is what test code imports. Everything here needs Python's standard library and the docker command only, so that
-it works before anything has been installed.
+`python -m lab up` (or `make up`) does the whole set-up on a bare machine: engine, compose plugin, image, one running
+broker. `lab.broker` is what test code imports. Everything here needs Python's standard library and the docker command
+only, so that it works before anything has been installed.
 
     shell.py        running commands, progress, waiting for a condition
     engine.py       an engine and its compose plugin, installed where they are missing
     image.py        the image: the official one where a registry answers, else built from Debian's packages
     compose.py      the project of this checkout: its name, its ports, its containers
+    container.py    one container, and what can be done to it from outside
+    certificates.py for the broker that speaks TLS
     management.py   the broker's management API over HTTP
     broker.py       Broker and Cluster: addresses and faults
 """

@@ -19,6 +19,8 @@ def main() -> int:
     build = commands.add_parser("image", help="build the image of a Debian suite")
     build.add_argument("suite", choices=image.SUITES, nargs="?", default=image.DEFAULT_SUITE)
     build.add_argument("--force", action="store_true", help="even if the present one is up to date")
+    packages = commands.add_parser("packages", help="install Debian packages")
+    packages.add_argument("name", nargs="+")
     commands.add_parser("down", help="remove this checkout's brokers with their data")
     commands.add_parser("status", help="the addresses and containers of this checkout")
     arguments = parser.parse_args()
@@ -33,7 +35,7 @@ def main() -> int:
 def _carry_out(arguments: argparse.Namespace) -> None:
     match arguments.command:
         case "up":
-            print(broker.set_up())
+            print(broker.set_up().uri)
         case "chaos":
             engine.ensure()
             print(broker.chaos(image=image.choose()).uri)
@@ -43,10 +45,13 @@ def _carry_out(arguments: argparse.Namespace) -> None:
         case "image":
             engine.ensure()
             print(image.build(arguments.suite, force=arguments.force))
+        case "packages":
+            engine.apt_install(*arguments.name)
         case "down":
             compose.down()
         case "status":
-            print(compose.compose("ps", "--all"), *(f"{key}={value}" for key, value in compose.settings().items()), sep="\n")
+            print(*(f"{name}={value}" for name, value in compose.settings().items()), sep="\n")
+            print(compose.compose("ps", "--all"))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """The compose project of this checkout: its name, its ports, its image, its containers.
 
-Every checkout has brokers of its own, so that one never restarts, reconfigures or fills a broker that another is testing
-with. The project's name comes from the checkout's path. Ports come in blocks a hundred apart: block 0 is what compose.yml
-says (streams on 5552), and the first block whose ports are all free is taken. The choice is written to `.env`, where
-`docker compose` itself reads it.
+Every checkout has brokers of its own, so that one never restarts, reconfigures or fills a broker that another is
+testing with. The project's name comes from the checkout's path. Ports come in blocks a hundred apart: block 0 is what
+compose.yml says (streams on 5552), and the first block whose ports are all free is taken. The choice is written to
+`.env`, where `docker compose` itself reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import socket
@@ -35,8 +34,7 @@ def up(*services: str, image: str | None = None) -> None:
     """
     image = image or settings().get("RABBITMQ_IMAGE")
     if not image:
-        msg = "no broker image has been chosen for this checkout yet: run `make up`"
-        raise LabError(msg)
+        raise LabError("no broker image has been chosen for this checkout yet: run `make up`")
     _choose(image)
     say(f"starting {', '.join(services)} ({image}, project {PROJECT})")
     # -V: a new container never inherits the data of one that had another version.
@@ -50,9 +48,10 @@ def down() -> None:
 
 def compose(*arguments: str, timeout_s: float = 60.0) -> str:
     """Run a compose command on this checkout's project, all profiles included."""
-    command = ("docker", "compose", "--project-name", PROJECT, "--file", str(_COMPOSE_FILE), "--profile", "*", *arguments)
+    project = ("--project-name", PROJECT, "--file", str(_COMPOSE_FILE), "--profile", "*")
+    # The file decides: a RABBITMQ_IMAGE of the environment was heard when it was written.
     environment = {name: value for name, value in os.environ.items() if name not in settings()}
-    return run(*command, timeout_s=timeout_s, env=environment)
+    return run("docker", "compose", *project, *arguments, timeout_s=timeout_s, env=environment)
 
 
 def settings() -> dict[str, str]:
@@ -73,22 +72,12 @@ def container_of(service: str) -> str:
     """
     found = compose("ps", "--all", "--quiet", service)
     if not found:
-        msg = f"the service {service!r} has no container: it was not started"
-        raise LabError(msg)
+        raise LabError(f"the service {service!r} has no container: it was not started")
     return found.splitlines()[0]
 
 
-def published_port(service: str, private_port: int) -> int:
-    """The port on this host through which a service's port is reached, running or not."""
-    ports = json.loads(run("docker", "inspect", "--format", "{{json .HostConfig.PortBindings}}", container_of(service)))
-    try:
-        return int(ports[f"{private_port}/tcp"][0]["HostPort"])
-    except (KeyError, IndexError) as error:
-        msg = f"{service} does not publish port {private_port}"
-        raise LabError(msg) from error
-
-
 def _choose(image: str) -> None:
+    """Write `.env`: the image, and a block of ports that are free or held by our own containers."""
     defaults = {name: int(port) for name, port in re.findall(r"\$\{(\w+_PORT):-(\d+)\}", _COMPOSE_FILE.read_text())}
     known = {name: int(port) for name, port in settings().items() if name.endswith("_PORT")}
     candidates = [{name: port + _BLOCK * block for name, port in defaults.items()} for block in range(_BLOCKS)]
@@ -99,15 +88,20 @@ def _choose(image: str) -> None:
             candidates.insert(0, known)
     ports = next((block for block in candidates if block is known or all(map(_free, block.values()))), None)
     if ports is None:
-        msg = f"no block of {len(defaults)} free ports on localhost, from {min(defaults.values())} up"
-        raise LabError(msg)
+        raise LabError(f"no block of {len(defaults)} free ports on localhost, from {min(defaults.values())} up")
     lines = [
         "# Written by the lab (make up): which brokers are this checkout's. Delete it to choose again.",
         f"COMPOSE_PROJECT_NAME={PROJECT}",
         f"RABBITMQ_IMAGE={image}",
+        f"CONFIGURATION_HASH={_configuration_hash()}",
         *(f"{name}={port}" for name, port in ports.items()),
     ]
     _ENV_FILE.write_text("\n".join(lines) + "\n")
+
+
+def _configuration_hash() -> str:
+    files = sorted((ROOT / "lab" / "conf").iterdir())
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _free(port: int) -> bool:
@@ -118,4 +112,3 @@ def _free(port: int) -> bool:
         except OSError:
             return False
     return True
-

@@ -42,8 +42,7 @@ def apt_install(*packages: str) -> None:
     """
     names = " ".join(packages)
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        msg = f"cannot install {names}: this is done with apt-get, as root only.\n{_WHAT_TO_INSTALL}"
-        raise LabError(msg)
+        raise LabError(f"cannot install {names}: this is done with apt-get, as root only.\n{_WHAT_TO_INSTALL}")
     # A third-party source that does not answer makes the update fail, and need not concern these packages.
     lock = ("-o", "DPkg::Lock::Timeout=300")
     try:
@@ -64,22 +63,19 @@ def debian_mirror() -> str:
     uris = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").splitlines()
     archives = sorted({uri.rstrip("/") for uri in uris if uri.rstrip("/").endswith("/debian")})
     if not archives:
-        msg = "apt's sources on this machine name no Debian archive"
-        raise LabError(msg)
+        raise LabError("apt's sources on this machine name no Debian archive")
     return archives[0]
 
 
 def _ensure_daemon() -> None:
     if os.environ.get("DOCKER_HOST"):
-        msg = f"the engine at DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer"
-        raise LabError(msg)
+        raise LabError(f"the engine at DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer")
     if shutil.which("dockerd") is None:
         apt_install("docker.io", "iptables")
     if running():  # the package's own start script did it
         return
     if os.geteuid() != 0:
-        msg = f"the container engine does not answer, and only root can start it.\n{_WHAT_TO_INSTALL}"
-        raise LabError(msg)
+        raise LabError(f"the container engine does not answer, and only root can start it.\n{_WHAT_TO_INSTALL}")
     if Path("/run/systemd/system").is_dir():
         say("starting the engine: systemctl start docker")
         run("systemctl", "start", "docker", timeout_s=120.0)
@@ -92,22 +88,19 @@ def _ensure_daemon() -> None:
         wait_until(running, "the engine answers", within_s=60.0, every_s=0.3)
     except LabError as error:
         tail = "\n".join(_DAEMON_LOG.read_text(errors="replace").splitlines()[-10:]) if _DAEMON_LOG.exists() else ""
-        msg = f"{error}\n{tail}"
-        raise LabError(msg) from error
+        raise LabError(f"{error}\n{tail}") from error
 
 
 def _ensure_compose() -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        msg = f"docker has no compose plugin.\n{_WHAT_TO_INSTALL}"
-        raise LabError(msg)
+        raise LabError(f"docker has no compose plugin.\n{_WHAT_TO_INSTALL}")
     policy = run("apt-cache", "policy", "docker-compose")
     if any(line.strip().startswith("Candidate: 2") for line in policy.splitlines()):
         apt_install("docker-compose")
     else:
         _extract_compose()
     if not succeeds("docker", "compose", "version"):
-        msg = f"the compose plugin was installed, but docker does not find it.\n{_WHAT_TO_INSTALL}"
-        raise LabError(msg)
+        raise LabError(f"the compose plugin was installed, but docker does not find it.\n{_WHAT_TO_INSTALL}")
 
 
 def _extract_compose() -> None:

@@ -1,6 +1,6 @@
 """The broker image: the official one where a registry answers, else one of the same shape from Debian's packages.
 
-    bookworm   RabbitMQ 3.10     trixie   RabbitMQ 4.0     sid   the newest that Debian has (4.3 when this was written)
+Debian's suites have RabbitMQ 3.10 (bookworm), 4.0 (trixie), and the newest (sid; 4.3 when this was written).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SUITES = ("trixie", "sid", "bookworm")
 DEFAULT_SUITE = "trixie"
 
 _ROOTFS = ROOT / "lab" / "rootfs"
-_HASH_LABEL = "actorstream.lab.recipe"
+_PACKAGES = "rabbitmq-server,procps,iproute2,iptables"
 _PATH = "/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHANGES = (
     'ENTRYPOINT ["docker-entrypoint.sh"]',
@@ -46,26 +46,31 @@ def choose() -> str:
     named = os.environ.get("RABBITMQ_IMAGE")
     if named:
         if not _present(named) and not _pull(named):
-            msg = f"RABBITMQ_IMAGE={named} is not on this engine, and no registry has it"
-            raise LabError(msg)
+            raise LabError(f"RABBITMQ_IMAGE={named} is not on this engine, and no registry has it")
         return named
     suite = os.environ.get("RABBITMQ_SUITE")
     if suite:
         return build(suite)
     if _present(OFFICIAL):
         return OFFICIAL
-    if _recipe_of(image_name(DEFAULT_SUITE)) == _recipe():
+    if _present(image_name(DEFAULT_SUITE)):
         return image_name(DEFAULT_SUITE)
     return OFFICIAL if _pull(OFFICIAL) else build(DEFAULT_SUITE)
 
 
 def image_name(suite: str) -> str:
-    """The name of the Debian-built image of a suite."""
-    return f"actorstream-rabbitmq:{suite}"
+    """The name of the Debian-built image of a suite.
+
+    It ends with a hash of the recipe, so that a checkout with another recipe has another image, and neither rebuilds
+    the other's away.
+    """
+    parts = [_PACKAGES.encode(), *map(str.encode, _CHANGES), *(file.read_bytes() for file in sorted(_ROOTFS.iterdir()))]
+    recipe = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return f"actorstream-rabbitmq:{suite}-{recipe[:8]}"
 
 
 def build(suite: str, *, force: bool = False) -> str:
-    """Build the image of a Debian suite, unless the present one came from the same recipe; return its name.
+    """Build the image of a Debian suite, unless it is here; return its name.
 
     Takes about a minute, and mmdebstrap (installed when missing), root, and a Debian archive that apt can reach.
 
@@ -73,10 +78,9 @@ def build(suite: str, *, force: bool = False) -> str:
         LabError: unknown suite, or a step failed.
     """
     if suite not in SUITES:
-        msg = f"unknown suite {suite!r}: one of {', '.join(SUITES)}"
-        raise LabError(msg)
+        raise LabError(f"unknown suite {suite!r}: one of {', '.join(SUITES)}")
     name = image_name(suite)
-    if not force and _recipe_of(name) == _recipe():
+    if not force and _present(name):
         return name
     if shutil.which("mmdebstrap") is None:
         apt_install("mmdebstrap")
@@ -86,7 +90,7 @@ def build(suite: str, *, force: bool = False) -> str:
         validity = ["--aptopt=Acquire::Check-Valid-Until false"] if suite == "sid" else []
         run_logged(
             *("mmdebstrap", "--variant=apt", *validity),
-            "--include=rabbitmq-server,procps,iproute2,iptables",
+            f"--include={_PACKAGES}",
             '--aptopt=Acquire::Languages "none"',
             *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")),
             f"--customize-hook={_ROOTFS / 'customize.sh'}",
@@ -97,23 +101,11 @@ def build(suite: str, *, force: bool = False) -> str:
             timeout_s=900.0,
         )
         say(f"importing {name}")
-        changes = [f"--change={change}" for change in (*_CHANGES, f"LABEL {_HASH_LABEL}={_recipe()}")]
+        changes = [f"--change={change}" for change in _CHANGES]
         run("docker", "import", *changes, str(archive), name, timeout_s=300.0)
     finally:
         archive.unlink(missing_ok=True)
     return name
-
-
-def _recipe() -> str:
-    parts = (ROOT / "lab" / "image.py", *sorted(_ROOTFS.iterdir()))
-    return hashlib.sha256(b"\0".join(part.read_bytes() for part in parts)).hexdigest()[:16]
-
-
-def _recipe_of(name: str) -> str:
-    try:
-        return run("docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{_HASH_LABEL}"}}}}', name)
-    except LabError:
-        return ""
 
 
 def _present(name: str) -> bool:

@@ -1,7 +1,7 @@
 """The broker's management API: what a test sees of a broker from outside, and what it declares there.
 
-Over HTTP, since each call of the broker's command line costs a second of CPU. A connection, publisher or consumer shows up
-here within `collect_statistics_interval` (500 ms in the lab's brokers), so the methods that wait are the ones to use.
+Over HTTP, since each call of the broker's command line costs a second of CPU. A connection, publisher or consumer shows
+up here within `collect_statistics_interval` (500 ms in the lab's brokers): the methods that wait are the ones to use.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -32,11 +34,11 @@ class Management:
 
     url: str
     user: str = "guest"
-    password: str = "guest"  # noqa: S105 - the broker's well-known default
+    password: str = "guest"
     timeout_s: float = 5.0
 
-    def call(self, method: str, *path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON of any shape
-        """Call the API below /api; each part of `path` is quoted, so that "/" may be a part. None for an empty answer."""
+    def call(self, method: str, *path: str, body: object = None) -> Any:
+        """Call the API below /api; each part of `path` is quoted, so "/" may be one. None for an empty answer."""
         target = urlsplit(self.url)
         secret = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {"Authorization": f"Basic {secret}", "Content-Type": "application/json"}
@@ -48,21 +50,21 @@ class Management:
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
-            msg = f"{method} {self.url}{name}: {error!r}"
-            raise LabError(msg) from error
+            raise LabError(f"{method} {self.url}{name}: {error!r}") from error
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:
-            msg = f"{method} {self.url}{name}: {response.status} {content[:500].decode(errors='replace')}"
-            raise NotFound(msg) if response.status == http.client.NOT_FOUND else LabError(msg)
+            kind_of_error = NotFound if response.status == http.client.NOT_FOUND else LabError
+            text = content[:500].decode(errors="replace")
+            raise kind_of_error(f"{method} {self.url}{name}: {response.status} {text}")
         return json.loads(content) if content.strip() else None
 
     # What is there
 
     def version(self) -> tuple[int, ...]:
         """The broker's version, such as (4, 0, 5)."""
-        text = str(self.call("GET", "overview")["rabbitmq_version"])
-        return tuple(int(part) for part in text.split("-")[0].split("+")[0].split(".")[:3])
+        numbers = re.match(r"\d+(\.\d+)*", str(self.call("GET", "overview")["rabbitmq_version"]))
+        return tuple(int(part) for part in numbers[0].split(".")) if numbers else ()
 
     def nodes(self) -> list[Row]:
         """The nodes of the cluster, with `name`, `running`, `mem_alarm`, ..."""
@@ -118,9 +120,9 @@ class Management:
 
     # Streams, vhosts, users
 
-    def create_stream(self, name: str, vhost: str = "/", **arguments: str | int) -> None:
-        """Create a stream; arguments as in `max_age="1h"`, `initial_cluster_size=3`, without their x- prefix."""
-        named = {"x-" + key.replace("_", "-"): value for key, value in arguments.items()}
+    def create_stream(self, name: str, arguments: Mapping[str, str | int] | None = None, vhost: str = "/") -> None:
+        """Create a stream; arguments such as {"max-age": "1h"}, without their x- prefix."""
+        named = {f"x-{key}": value for key, value in (arguments or {}).items()}
         body = {"durable": True, "arguments": {"x-queue-type": "stream", **named}}
         self.call("PUT", "queues", vhost, name, body=body)
 
@@ -144,6 +146,14 @@ class Management:
         """The names of the streams that begin with `prefix`."""
         rows: list[Row] = self.call("GET", "queues", vhost)
         return [row["name"] for row in rows if row.get("type") == "stream" and row["name"].startswith(prefix)]
+
+    def delete_prefix(self, prefix: str, vhost: str = "/") -> None:
+        """Delete the streams and exchanges whose names begin with `prefix`; super streams consist of both."""
+        for kind in ("queues", "exchanges"):
+            rows: list[Row] = self.call("GET", kind, vhost)
+            for name in (row["name"] for row in rows):
+                if name.startswith(prefix):
+                    self.call("DELETE", kind, vhost, name)
 
     def put_vhost(self, name: str) -> None:
         """Create a virtual host; the user that this API is used as may do everything in it."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout that this lab belongs to."""
@@ -41,15 +38,12 @@ def run(*argv: str, timeout_s: float = 60.0, env: Mapping[str, str] | None = Non
             argv, capture_output=True, text=True, timeout=timeout_s, env=env, stdin=subprocess.DEVNULL, check=False
         )
     except FileNotFoundError as error:
-        msg = f"{argv[0]} is not installed"
-        raise LabError(msg) from error
+        raise LabError(f"{argv[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
-        msg = f"no end after {timeout_s:g} s: {command}"
-        raise LabError(msg) from error
+        raise LabError(f"no end after {timeout_s:g} s: {command}") from error
     if done.returncode:
         output = (done.stderr.strip() or done.stdout.strip())[-2000:]
-        msg = f"exit code {done.returncode}: {command}\n{output}"
-        raise LabError(msg)
+        raise LabError(f"exit code {done.returncode}: {command}\n{output}")
     return done.stdout.strip()
 
 
@@ -88,8 +82,7 @@ def run_logged(*argv: str, what: str, log: Path, timeout_s: float, env: Mapping[
                 break
     if code:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        msg = f"{what} failed with exit code {code}:\n{tail}"
-        raise LabError(msg)
+        raise LabError(f"{what} failed with exit code {code}:\n{tail}")
 
 
 def wait_until(condition: Callable[[], bool], what: str, within_s: float, every_s: float = 0.1) -> float:
@@ -109,6 +102,5 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float, every_
         except LabError as error:
             last = f" (last: {error})"
         if time.monotonic() - begin > within_s:
-            msg = f"not within {within_s:g} s: {what}{last}"
-            raise LabError(msg)
+            raise LabError(f"not within {within_s:g} s: {what}{last}")
         time.sleep(every_s)

@@ -1,0 +1,57 @@
+# Everything that is missing is installed first: a Debian machine with python3 and make is enough.
+#
+#   RABBITMQ_SUITE=trixie|sid|bookworm   run against the image built from that Debian suite
+#   RABBITMQ_IMAGE=name:tag              run against that image
+#   ACTORSTREAM_TEST_URI=rabbitmq-stream://user:password@host:5552
+#   ACTORSTREAM_TEST_MANAGEMENT=http://host:15672       run against a broker that is there already
+#   ARGS="-k pattern"                    more arguments for pytest
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+ARGS ?=
+export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT
+
+.PHONY: help demo test lint format up cluster status down clean
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: up ## a short tour: publish, consume, break the broker, watch it heal
+	@$(RUN) -m examples.demo
+
+test: up ## all tests, against a real broker
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/installed ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(VENV)/installed ## let ruff format and repair what it can
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+up: $(VENV)/installed ## a broker on localhost, with everything it takes
+	@$(RUN) -m lab up
+
+cluster: $(VENV)/installed ## the three-node cluster
+	@$(RUN) -m lab cluster
+
+status: ## which brokers this checkout has, and where
+	@$(PYTHON) -m lab status
+
+down: ## remove this checkout's brokers with their data
+	@$(PYTHON) -m lab down
+
+clean: down ## the same, and the virtual environment and caches
+	rm -rf $(VENV) .lab .env .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+
+# Debian's python3 comes without ensurepip, which a virtual environment needs.
+$(VENV)/installed: pyproject.toml $(wildcard setup.py)
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m lab packages python3-venv
+	@echo "installing into $(VENV)"
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,203 @@
+"""Brokers for tests, and the rule that a test leaves nothing behind.
+
+Three fixtures give brokers, and mark the tests that ask for them (`-m "not broker"` runs without any):
+
+    broker    the shared one; no test breaks it
+    chaos     one that tests break, with TLS; healed before and after each test; these run after all the others
+    cluster   three nodes to break, likewise; these run last
+
+and each has a factory of stream names: `stream`, `chaos_stream`, `cluster_stream`. A broker that cannot be had skips the
+test, except in CI (the variable CI is set), where it fails it.
+"""
+
+import asyncio
+import gc
+import os
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hypothesis
+import pykka
+import pytest
+import pytest_asyncio
+
+from lab import broker as lab
+from lab.broker import Broker, Cluster
+from lab.management import Management
+from lab.shell import LabError
+
+T = TypeVar("T")
+
+CI = bool(os.environ.get("CI"))
+KINDS = ("broker", "chaos", "cluster")
+GRACE_S = 2.0
+
+# Deadlines are pytest-timeout's business: a busy machine must not fail a property that holds.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if CI else "default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def kind_of(item: pytest.Item) -> str:
+        names = getattr(item, "fixturenames", ())
+        return next((kind for kind in reversed(KINDS) if kind in names), "")
+
+    for item in items:
+        if kind := kind_of(item):
+            item.add_marker(kind)
+        if pytest_asyncio.is_async_test(item):
+            # Before the test's own fixtures, so that it looks after they have cleaned up.
+            item.fixturenames.insert(0, "no_leaked_tasks")
+    items.sort(key=lambda item: {"chaos": 1, "cluster": 2}.get(kind_of(item), 0))
+
+
+# Brokers
+
+
+def have(start: Callable[[], T]) -> T:
+    """What `start` gives; where the lab cannot: a skip, in CI a failure."""
+    try:
+        return start()
+    except LabError as error:
+        if CI:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def broker() -> Broker:
+    return have(lab.ensure)
+
+
+@pytest.fixture(scope="session")
+def chaos_of_session() -> Broker:
+    return have(lab.chaos)
+
+
+@pytest.fixture
+def chaos(chaos_of_session: Broker) -> Iterator[Broker]:
+    chaos_of_session.heal()
+    yield chaos_of_session
+    chaos_of_session.heal()
+
+
+@pytest.fixture(scope="session")
+def cluster_of_session() -> Cluster:
+    return have(lab.cluster)
+
+
+@pytest.fixture
+def cluster(cluster_of_session: Cluster) -> Iterator[Cluster]:
+    cluster_of_session.heal()
+    yield cluster_of_session
+    cluster_of_session.heal()
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Gives names for streams that nothing else uses: `name = stream()`, or `stream({"max-age": "1h"})` to create it too.
+
+    A test creates what it likes under such a name, or under one that begins with it (the partitions of a super stream);
+    all of that is deleted afterwards.
+    """
+
+    management: Management
+    prefix: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:12]}")
+    names: list[str] = field(default_factory=list)
+
+    def __call__(self, create: Mapping[str, str | int] | None = None) -> str:
+        name = f"{self.prefix}-{len(self.names)}"
+        self.names.append(name)
+        if create is not None:
+            self.management.create_stream(name, create)
+        return name
+
+    def delete(self) -> None:
+        if self.names:
+            self.management.delete_prefix(self.prefix)
+
+
+@pytest.fixture
+def stream(broker: Broker) -> Iterator[Streams]:
+    streams = Streams(broker.management)
+    yield streams
+    streams.delete()
+
+
+@pytest.fixture
+def chaos_stream(chaos: Broker) -> Iterator[Streams]:
+    streams = Streams(chaos.management)
+    yield streams
+    chaos.heal()
+    streams.delete()
+
+
+@pytest.fixture
+def cluster_stream(cluster: Cluster) -> Iterator[Streams]:
+    streams = Streams(cluster.nodes[0].management)
+    yield streams
+    cluster.heal()
+    streams.delete()
+
+
+# Leaks
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """No thread, socket or actor outlives its test."""
+    before = threads(), sockets(), actors()
+    yield
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        left = [now - then for now, then in zip((threads(), sockets(), actors()), before, strict=True)]
+        if not any(left):
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(f"left behind: threads {left[0]}, sockets {left[1]}, actors {left[2]}")
+        time.sleep(0.01)
+
+
+@pytest_asyncio.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """No task outlives its test, and no error ends in the loop's exception handler."""
+    loop = asyncio.get_running_loop()
+    unhandled: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: unhandled.append(context))
+    before = asyncio.all_tasks()
+    yield
+    deadline = loop.time() + GRACE_S
+    while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
+        if loop.time() > deadline:
+            pytest.fail(f"left behind: {left}")
+        await asyncio.sleep(0.001)
+    gc.collect()  # an exception that was never retrieved is reported when its task or future is collected
+    assert not unhandled, f"unhandled on the loop: {unhandled}"
+
+
+def threads() -> set[threading.Thread]:
+    # The loop joins the threads of its default executor when it is closed, which is after this look.
+    return {thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+
+
+def sockets() -> set[str]:
+    """This process's sockets, as the kernel names them; empty where there is no /proc."""
+    found = set()
+    for link in Path("/proc/self/fd").glob("*"):
+        try:
+            target = str(link.readlink())
+        except FileNotFoundError:  # the one that listed the folder
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def actors() -> set[str]:
+    return {ref.actor_urn for ref in pykka.ActorRegistry.get_all()}
