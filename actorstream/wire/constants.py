@@ -94,4 +94,4 @@ HANDSHAKE_FRAME_LIMIT: Final = 1_048_576
 """The largest frame accepted from a peer that has not yet shown itself to be a broker by answering Open."""
 
 OPEN_FRAME_LIMIT: Final = 256 * 1024 * 1024
-"""The largest frame accepted afterwards. Deliver is not bound by frame_max, so this only catches a lost frame boundary."""
+"""The largest frame accepted afterwards. Deliver is not bound by frame_max: this only catches a lost frame boundary."""
