@@ -21,7 +21,15 @@ Row = dict[str, Any]
 """One object of the management API, as it comes: its documentation says which keys there are."""
 
 
-class NotFound(LabError):
+class Refused(LabError):
+    """The management API answered with an error; `status` is HTTP's code."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class NotFound(Refused):
     """The management API answered 404."""
 
 
@@ -54,9 +62,9 @@ class Management:
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:
-            kind_of_error = NotFound if response.status == http.client.NOT_FOUND else LabError
+            refusal = NotFound if response.status == http.client.NOT_FOUND else Refused
             text = content[:500].decode(errors="replace")
-            raise kind_of_error(f"{method} {self.url}{name}: {response.status} {text}")
+            raise refusal(f"{method} {self.url}{name}: {response.status} {text}", response.status)
         return json.loads(content) if content.strip() else None
 
     # What is there
@@ -86,7 +94,13 @@ class Management:
 
     def alarms(self) -> bool:
         """Whether a resource alarm (memory, disk) is in effect anywhere in the cluster."""
-        return any(node.get("mem_alarm") or node.get("disk_free_alarm") for node in self.nodes())
+        try:
+            self.call("GET", "health", "checks", "alarms")
+        except Refused as error:
+            if error.status == http.client.SERVICE_UNAVAILABLE:
+                return True
+            raise
+        return False
 
     # Connections
 

@@ -6,11 +6,12 @@ Three fixtures give brokers, and mark the tests that ask for them (`-m "not brok
     chaos     one that tests break, with TLS; healed before and after each test; these run after all the others
     cluster   three nodes to break, likewise; these run last
 
-and each has a factory of stream names: `stream`, `chaos_stream`, `cluster_stream`. A broker that cannot be had skips the
-test, except in CI (the variable CI is set), where it fails it.
+and each has a factory of stream names: `stream`, `chaos_stream`, `cluster_stream`. A broker that cannot be had skips
+the test, except in CI (the variable CI is set), where it fails it.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import threading
@@ -101,7 +102,7 @@ def cluster(cluster_of_session: Cluster) -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Streams:
-    """Gives names for streams that nothing else uses: `name = stream()`, or `stream({"max-age": "1h"})` to create it too.
+    """Names for streams that nothing else uses: `stream()` makes one, `stream({"max-age": "1h"})` creates it too.
 
     A test creates what it likes under such a name, or under one that begins with it (the partitions of a super stream);
     all of that is deleted afterwards.
@@ -152,15 +153,12 @@ def cluster_stream(cluster: Cluster) -> Iterator[Streams]:
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """No thread, socket or actor outlives its test."""
-    before = threads(), sockets(), actors()
+    before = possessions()
     yield
     deadline = time.monotonic() + GRACE_S
-    while True:
-        left = [now - then for now, then in zip((threads(), sockets(), actors()), before, strict=True)]
-        if not any(left):
-            return
+    while left := possessions() - before:
         if time.monotonic() > deadline:
-            pytest.fail(f"left behind: threads {left[0]}, sockets {left[1]}, actors {left[2]}")
+            pytest.fail(f"left behind: {', '.join(sorted(left))}")
         time.sleep(0.01)
 
 
@@ -181,23 +179,15 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     assert not unhandled, f"unhandled on the loop: {unhandled}"
 
 
-def threads() -> set[threading.Thread]:
+def possessions() -> set[str]:
+    """This process's threads, actors and (where there is a /proc) sockets."""
     # The loop joins the threads of its default executor when it is closed, which is after this look.
-    return {thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
-
-
-def sockets() -> set[str]:
-    """This process's sockets, as the kernel names them; empty where there is no /proc."""
-    found = set()
-    for link in Path("/proc/self/fd").glob("*"):
-        try:
-            target = str(link.readlink())
-        except FileNotFoundError:  # the one that listed the folder
-            continue
-        if target.startswith("socket:"):
-            found.add(target)
+    found = {
+        f"thread {thread.ident} {thread.name}" for thread in threading.enumerate() if "asyncio_" not in thread.name
+    }
+    found |= {f"actor {ref}" for ref in pykka.ActorRegistry.get_all()}
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed the folder
+            target = str(descriptor.readlink())
+            found |= {target} if target.startswith("socket:") else set()
     return found
-
-
-def actors() -> set[str]:
-    return {ref.actor_urn for ref in pykka.ActorRegistry.get_all()}

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from lab import certificates, compose, engine
-from lab.broker import Broker
+from lab.broker import Broker, Cluster
 from lab.management import NotFound
 from lab.shell import LabError, wait_until
 from tests.conftest import Streams
@@ -23,11 +23,13 @@ def connection(broker: Broker, name: str) -> Iterator[socket.socket]:
     with socket.create_connection((broker.host, broker.port), timeout=10.0) as stream:
         send(stream, 0x11, 1, struct.pack(">i", 1) + text("connection_name") + text(name))
         receive(stream)
-        send(stream, 0x13, 2, text("PLAIN") + struct.pack(">i", 12) + b"\0guest\0guest")
+        send(stream, 0x12, 2, b"")
+        receive(stream)
+        send(stream, 0x13, 3, text("PLAIN") + struct.pack(">i", 12) + b"\0guest\0guest")
         receive(stream)
         tune = receive(stream)
         stream.sendall(struct.pack(">IHH", 12, 0x14, 1) + tune[4:12])
-        send(stream, 0x15, 3, text("/"))
+        send(stream, 0x15, 4, text("/"))
         receive(stream)
         yield stream
 
@@ -43,6 +45,11 @@ def send(stream: socket.socket, key: int, correlation: int, body: bytes) -> None
 def receive(stream: socket.socket) -> bytes:
     size = struct.unpack(">I", exactly(stream, 4))[0]
     return exactly(stream, size)
+
+
+def receive_all(stream: socket.socket) -> None:
+    while True:
+        receive(stream)
 
 
 def exactly(stream: socket.socket, size: int) -> bytes:
@@ -74,16 +81,15 @@ def test_connections_are_found_and_closed_by_their_own_name(broker: Broker) -> N
         assert broker.management.connections(name) == []
         assert len(broker.management.connections(other)) == 1
         with pytest.raises((EOFError, ConnectionError)):
-            while True:
-                receive(victim)
+            receive_all(victim)
 
 
 def test_publishers_and_consumers_are_listed_by_stream(broker: Broker, stream: Streams) -> None:
     name = stream({})
     with connection(broker, name) as session:
-        send(session, 0x01, 4, struct.pack(">B", 1) + text("reference") + text(name))
+        send(session, 0x01, 5, struct.pack(">B", 1) + text("reference") + text(name))
         receive(session)
-        send(session, 0x07, 5, struct.pack(">B", 2) + text(name) + struct.pack(">HHi", 1, 1, 0))
+        send(session, 0x07, 6, struct.pack(">B", 2) + text(name) + struct.pack(">HHi", 1, 1, 0))
         receive(session)
         wait_until(lambda: len(broker.management.publishers(name)) == 1, "the publisher shows", 10.0)
         wait_until(lambda: len(broker.management.consumers(name)) == 1, "the consumer shows", 10.0)
@@ -179,3 +185,21 @@ def test_tls_is_served_with_a_certificate_of_our_authority(chaos: Broker) -> Non
     ):
         send(secured, 0x11, 1, struct.pack(">i", 0))
         assert receive(secured)[:2] == b"\x80\x11"
+
+
+def test_a_killed_leader_is_followed_by_another_node_and_healed(cluster: Cluster, cluster_stream: Streams) -> None:
+    name = cluster_stream()
+    cluster.create_stream(name)
+    leader = cluster.leader_of(name)
+    leader.kill()
+    assert cluster.wait_leader_elsewhere(name, leader) is not leader
+    cluster.heal()
+    cluster.wait_stream(name)
+
+
+def test_a_partitioned_node_is_given_up_by_its_peers_and_reached_by_clients(cluster: Cluster) -> None:
+    node = cluster.nodes[2]
+    cluster.partition(node)
+    assert node.answers()
+    cluster.heal()
+    assert all(other.answers() for other in cluster)
