@@ -12,7 +12,7 @@ _SIZE_BYTES: Final = 4
 class FrameBuffer:
     """Takes bytes however they were split on the way, and gives back whole frame bodies.
 
-    `max_size` (bytes of a body, may be changed at any time) bounds what a peer can make us store. Memory grows with what
+    `max_size` (bytes of a body, changeable at any time) bounds what a peer can make us store. Memory grows with what
     has arrived, never with what a size field announces.
 
     A frame that is too large ends the stream: what follows cannot be told apart any more. `fault` says so then; the
