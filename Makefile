@@ -53,5 +53,5 @@ $(VENV)/installed: pyproject.toml $(wildcard setup.py)
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m lab packages python3-venv
 	@echo "installing into $(VENV)"
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@$(RUN) -m pip install --disable-pip-version-check --progress-bar off --editable '.[dev]'
 	@touch $@

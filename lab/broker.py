@@ -102,7 +102,10 @@ class Broker:
         self._wait_gone()
 
     def start(self) -> None:
-        """Start it after `kill` or `stop`, with its data; returns when it is ready."""
+        """Start it after `kill` or `stop`, with its data; returns when it is ready.
+
+        A stream may take a moment longer to be available: the broker recovers them after it has begun to listen.
+        """
         self._container().start()
         self.wait_ready()
 
@@ -161,12 +164,10 @@ class Broker:
         """Kill the process that writes the stream; returns when another one has taken its place."""
         self.evaluate(
             f"{_WRITER.format(stream=_erlang(stream), vhost=_erlang(vhost))}"
-            "exit(Writer, kill), "
+            "Old = Writer(), "
+            "exit(Old, kill), "
             "Wait = fun Again(0) -> error(no_new_leader); Again(Left) -> "
-            "  case rabbit_stream_coordinator:writer_pid(Id) of"
-            "    {ok, New} when is_pid(New), New =/= Writer -> New;"
-            "    _ -> timer:sleep(50), Again(Left - 1)"
-            "  end end, "
+            "  case Writer() of Old -> timer:sleep(50), Again(Left - 1); New -> New end end, "
             f"Wait({int(_LEADER_WITHIN_S / 0.05)})."
         )
 
@@ -178,7 +179,7 @@ class Broker:
 
     def stream_writer(self, stream: str, vhost: str = "/") -> str:
         """The process that writes the stream, as Erlang shows it; another one after each election."""
-        return self.evaluate(f"{_WRITER.format(stream=_erlang(stream), vhost=_erlang(vhost))}Writer.")
+        return self.evaluate(f"{_WRITER.format(stream=_erlang(stream), vhost=_erlang(vhost))}Writer().")
 
     # The broker's command line
 
@@ -228,13 +229,15 @@ class Cluster:
 
         def complete() -> bool:
             rows = [node.management.stream(name) for node in self.nodes]
-            return all(len(row.get("online", ())) == len(self.nodes) for row in rows)
+            # RabbitMQ 3.10 does not say who is online: there, that every node knows the stream has to do.
+            return all(len(row.get("online", self.nodes)) == len(self.nodes) for row in rows)
 
         wait_until(complete, f"{name} is online on every node", within_s)
 
     def leader_of(self, stream: str, vhost: str = "/") -> Broker:
         """The node on which the stream's leader runs."""
-        leader = self._any_alive().management.stream(stream, vhost).get("leader")
+        row = self._any_alive().management.stream(stream, vhost)
+        leader = row.get("leader", row.get("node"))  # RabbitMQ 3.10 says `node` only
         for node in self.nodes:
             if node.node == leader:
                 return node
@@ -406,7 +409,7 @@ def _erlang(text: str) -> str:
 
 
 _WRITER = (
-    "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r({vhost}, queue, {stream})), "
-    "#{{name := Id}} = amqqueue:get_type_state(Q), "
-    "{{ok, Writer}} = rabbit_stream_coordinator:writer_pid(Id), "
+    "Writer = fun() -> "
+    "  {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r({vhost}, queue, {stream})), "
+    "  #{{leader_pid := Pid}} = amqqueue:get_type_state(Queue), Pid end, "
 )

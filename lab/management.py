@@ -7,6 +7,7 @@ up here within `collect_statistics_interval` (500 ms in the lab's brokers): the 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -161,13 +162,20 @@ class Management:
         rows: list[Row] = self.call("GET", "queues", vhost)
         return [row["name"] for row in rows if row.get("type") == "stream" and row["name"].startswith(prefix)]
 
-    def delete_prefix(self, prefix: str, vhost: str = "/") -> None:
+    def delete_prefix(self, prefix: str, vhost: str = "/", within_s: float = 15.0) -> None:
         """Delete the streams and exchanges whose names begin with `prefix`; super streams consist of both."""
-        for kind in ("queues", "exchanges"):
-            rows: list[Row] = self.call("GET", kind, vhost)
-            for name in (row["name"] for row in rows):
-                if name.startswith(prefix):
-                    self.call("DELETE", kind, vhost, name)
+
+        def gone() -> bool:
+            found = False
+            for kind in ("queues", "exchanges"):
+                rows: list[Row] = self.call("GET", kind, vhost)
+                for name in (row["name"] for row in rows if row["name"].startswith(prefix)):
+                    found = True
+                    with contextlib.suppress(NotFound):  # a stream that is being recovered is listed, and not found
+                        self.call("DELETE", kind, vhost, name)
+            return not found
+
+        wait_until(gone, f"nothing is left of {prefix}*", within_s)
 
     def put_vhost(self, name: str) -> None:
         """Create a virtual host; the user that this API is used as may do everything in it."""
