@@ -1,0 +1,106 @@
+"""Compression of sub-entry batches (protocol section 3.2), in the formats that all clients share.
+
+    gzip     one member (RFC 1952)
+    snappy   the framing format, not the raw one
+    lz4      the frame format, in independent blocks of 64 KiB
+    zstd     one frame
+
+gzip and lz4 are always there; snappy and zstd need the package `cramjam`, the extra "compression".
+
+What is compressed came from somebody else. Decompression stops at the size that was announced, which may not exceed
+`MAX_UNCOMPRESSED`, so that a few bytes cannot ask for all the memory there is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import zlib
+from typing import Any, Final
+
+import lz4.frame  # type: ignore[import-untyped]
+
+from actorstream.errors import CompressionError
+from actorstream.wire.constants import Compression
+
+MAX_UNCOMPRESSED: Final = 64 * 1024 * 1024
+"""Bytes of a sub-entry batch before compression. Brokers from 4.3.5 on refuse larger ones."""
+
+_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS  # 16: a gzip member around it is asked for
+
+
+def compress(codec: int, data: bytes) -> bytes:
+    """The compressed form of `data`; for `Compression.NONE`, `data` itself.
+
+    Raises:
+        CompressionError: the codec is unknown or not installed.
+    """
+    if codec == Compression.NONE:
+        return data
+    if codec == Compression.GZIP:
+        return gzip.compress(data, compresslevel=6, mtime=0)
+    if codec == Compression.LZ4:
+        packed: bytes = lz4.frame.compress(
+            data, block_size=lz4.frame.BLOCKSIZE_MAX64KB, block_linked=False, store_size=False
+        )
+        return packed
+    return bytes(_cramjam(codec).compress(data))
+
+
+def decompress(codec: int, data: bytes, uncompressed_len: int) -> bytes:
+    """What `data` was before compression, `uncompressed_len` bytes.
+
+    Raises:
+        CompressionError: the codec is unknown or not installed, more than `MAX_UNCOMPRESSED` bytes are announced, or
+            the data are broken, or hold more or fewer bytes than announced.
+    """
+    if uncompressed_len > MAX_UNCOMPRESSED:
+        raise CompressionError(
+            f"a sub-entry batch announces {uncompressed_len} bytes, and {MAX_UNCOMPRESSED} are the limit"
+        )
+    if codec == Compression.NONE:
+        result = data
+    elif codec == Compression.GZIP:
+        result = _streamed(zlib.decompressobj(_GZIP_WINDOW), zlib.error, data, uncompressed_len)
+    elif codec == Compression.LZ4:
+        result = _streamed(lz4.frame.LZ4FrameDecompressor(), RuntimeError, data, uncompressed_len)
+    else:
+        result = _buffered(_cramjam(codec), data, uncompressed_len)
+    if len(result) != uncompressed_len:
+        raise CompressionError(f"a sub-entry batch announces {uncompressed_len} bytes, and has more or fewer")
+    return result
+
+
+def _streamed(stream: Any, broken: type[Exception], data: bytes, uncompressed_len: int) -> bytes:
+    """The whole of one gzip member or LZ4 frame; at most a byte more than announced, which gives a longer one away."""
+    try:
+        result: bytes = stream.decompress(data, uncompressed_len + 1)
+    except broken as error:
+        raise CompressionError(f"a sub-entry batch cannot be decompressed: {error}") from None
+    if len(result) <= uncompressed_len and (not stream.eof or stream.unused_data):
+        raise CompressionError("the compressed data of a sub-entry batch are cut off, or followed by something else")
+    return result
+
+
+def _buffered(module: Any, data: bytes, uncompressed_len: int) -> bytes:
+    """Snappy and zstd: into a buffer of the announced size, since cramjam's other calls know no limit."""
+    buffer = bytearray(uncompressed_len)
+    try:
+        size: int = module.decompress_into(data, buffer)
+    except Exception as error:  # noqa: BLE001 - cramjam raises several kinds, its own and those of Rust's I/O
+        raise CompressionError(f"a sub-entry batch cannot be decompressed: {error}") from None
+    return bytes(buffer) if size == uncompressed_len else bytes(buffer[:size])
+
+
+def _cramjam(codec: int) -> Any:
+    """The module for Snappy or zstd, imported when it is needed."""
+    if codec != Compression.SNAPPY and codec != Compression.ZSTD:
+        raise CompressionError(f"unknown compression codec {codec}")
+    name = "snappy" if codec == Compression.SNAPPY else "zstd"
+    try:
+        module = importlib.import_module("cramjam")
+    except ImportError:
+        raise CompressionError(
+            f"{name} compression needs the package cramjam: pip install 'actorstream[compression]'"
+        ) from None
+    return getattr(module, name)
