@@ -7,6 +7,7 @@ from typing import Final
 from actorstream.errors import MalformedFrame
 
 _SIZE_BYTES: Final = 4
+_SMALL_PIECE: Final = 4096
 
 
 class FrameBuffer:
@@ -19,67 +20,64 @@ class FrameBuffer:
     frames before it are still returned, and everything after it is ignored.
     """
 
-    __slots__ = ("_missing", "_partial", "fault", "max_size")
+    __slots__ = ("_missing", "_pieces", "_size", "fault", "max_size")
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
         self.fault: MalformedFrame | None = None
-        # Either the first bytes of a size field (_missing is 0), or of a body of which _missing bytes are yet to come.
-        # A bytearray grows in place, so that each byte of a large frame is moved a bounded number of times.
-        self._partial = bytearray()
+        # Either the first bytes of a size field, or (_missing > 0) a body of which _missing bytes are yet to come. Its
+        # pieces are joined once, when it is whole: a growing buffer would move a large chunk several times.
+        self._size = b""
+        self._pieces: list[bytes] = []
         self._missing = 0
 
     def pending(self) -> int:
-        """Bytes held back, since the frame they belong to is not complete."""
-        return len(self._partial)
+        """Bytes held back, since the frame they belong to is not complete. The size of a body begun does not count."""
+        return len(self._size) + sum([len(piece) for piece in self._pieces])
 
     def feed(self, data: bytes) -> list[bytes]:
         """The bodies of the frames that these bytes complete, in order; often none."""
         frames: list[bytes] = []
-        position = 0
+        if self.fault is not None:
+            return frames
         if self._missing:
-            position = self._continue_body(data, 0, frames)
-        elif self._partial:
-            position = self._continue_size(data, frames)
-        end = len(data)
-        while self.fault is None and position + _SIZE_BYTES <= end:
-            start = position + _SIZE_BYTES
-            size = int.from_bytes(data[position:start], "big")
-            if self._accept(size):
-                position = start + size
-                if position <= end:
-                    frames.append(data[start:position])
-                else:
-                    self._partial += data[start:]
-                    self._missing = position - end
-        if self.fault is None and position < end:
-            self._partial += data[position:]
+            if len(data) < self._missing:
+                self._keep(data)
+                return frames
+            position = self._missing
+            self._pieces.append(data[:position])
+            frames.append(b"".join(self._pieces))
+            self._pieces = []
+            self._missing = 0
+        else:
+            position = 0
+            data = self._size + data  # at most 3 bytes, and mostly none: then nothing is copied
+            self._size = b""
+        self._cut(data, position, frames)
         return frames
 
-    def _continue_size(self, data: bytes, frames: list[bytes]) -> int:
-        """Complete the size field that an earlier call began, and return where its body ends in `data`."""
-        position = min(_SIZE_BYTES - len(self._partial), len(data))
-        self._partial += data[:position]
-        if len(self._partial) < _SIZE_BYTES:
-            return position
-        size = int.from_bytes(self._partial, "big")
-        self._partial.clear()
-        if not self._accept(size):
-            return position
-        self._missing = size
-        return self._continue_body(data, position, frames)
+    def _cut(self, data: bytes, position: int, frames: list[bytes]) -> None:
+        """Take the frames out of `data`, the first of which begins at `position`, and keep what is left over."""
+        end = len(data)
+        while position + _SIZE_BYTES <= end:
+            start = position + _SIZE_BYTES
+            size = int.from_bytes(data[position:start], "big")
+            if size > self.max_size:
+                self.fault = MalformedFrame(f"a frame of {size} bytes, and no more than {self.max_size} are accepted")
+                return
+            position = start + size
+            if position > end:
+                self._missing = size
+                self._keep(data[start:])
+                return
+            frames.append(data[start:position])
+        self._size = data[position:]
 
-    def _continue_body(self, data: bytes, start: int, frames: list[bytes]) -> int:
-        """Take up to `_missing` bytes at `start` into the body, and return where they end."""
-        position = min(start + self._missing, len(data))
-        self._partial += data[start:position]
-        self._missing -= position - start
-        if not self._missing:
-            frames.append(bytes(self._partial))
-            self._partial = bytearray()
-        return position
-
-    def _accept(self, size: int) -> bool:
-        if size > self.max_size:
-            self.fault = MalformedFrame(f"a frame of {size} bytes, and no more than {self.max_size} are accepted")
-        return self.fault is None
+    def _keep(self, piece: bytes) -> None:
+        """Add a piece, not the last one, to the body."""
+        self._missing -= len(piece)
+        # A peer that sends byte by byte must not cost an object for each.
+        if self._pieces and len(self._pieces[-1]) < _SMALL_PIECE:
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(piece)

@@ -78,6 +78,16 @@ def test_memory_grows_with_what_has_arrived_and_not_with_what_is_announced() -> 
     assert buffer.pending() == 10
 
 
+def test_a_peer_that_sends_byte_by_byte_does_not_cost_an_object_for_each() -> None:
+    body = bytes(range(250)) * 100
+    buffer = FrameBuffer(len(body))
+    frames = []
+    for byte in framed(body):
+        frames += buffer.feed(bytes([byte]))
+        assert len(buffer._pieces) <= 1 + buffer.pending() // 4096
+    assert frames == [body]
+
+
 def test_a_large_frame_that_comes_in_small_pieces_is_whole() -> None:
     body = bytes(range(256)) * 4096
     stream = framed(body, b"next")
