@@ -1,7 +1,8 @@
-"""The types of AMQP 1.0 for which Python has none of its own, as thin subclasses of the built-in closest to each.
+"""The vocabulary of AMQP 1.0: types for which Python has none of its own, and the sections that have named fields.
 
-Values of these types equal the plain ones (`UInt(5) == 5`, `Symbol("a") == "a"`), so that who reads need not care, and
-keep the AMQP type, so that what was decoded encodes to the same type again:
+The types are thin subclasses of the built-in closest to each. Their values equal the plain ones (`UInt(5) == 5`,
+`Symbol("a") == "a"`), so that who reads need not care, and keep the AMQP type, so that what was decoded encodes to the
+same type again:
 
     null, boolean, long, double, binary, string, uuid   None, bool, int, float, bytes, str, uuid.UUID
     timestamp                                           aware datetime.datetime (UTC, milliseconds); see `Timestamp`
@@ -9,11 +10,13 @@ keep the AMQP type, so that what was decoded encodes to the same type again:
     array, described                                    `Array`, `Described`
     all others                                          the class of that name here
 
-Left out of the mypyc build: it cannot compile subclasses of built-ins, and there is nothing in them to speed up.
+Left out of the mypyc build: it cannot compile subclasses of built-ins, and there is nothing here to speed up.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import uuid
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +25,12 @@ MAX_DEPTH: Final = 64
 
 MAX_ZERO_WIDTH: Final = 65_536
 """Elements of width zero (null, true, uint 0, …) in all the arrays of one value."""
+
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+MILLISECOND: Final = dt.timedelta(milliseconds=1)
+FIRST_MOMENT: Final = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+LAST_MOMENT: Final = dt.datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=dt.UTC)
+"""The first and the last moment that both a timestamp and `datetime` can express."""
 
 
 class UByte(int):
@@ -128,3 +137,40 @@ class Array:
 
     items: tuple[Any, ...]
     element_code: int = field(default=0x40, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """How a message is to be transported. Streams act on none of it; it is carried along.
+
+    `ttl_ms` is in milliseconds; `priority` is 0 to 255. None: not said.
+    """
+
+    durable: bool | None = None
+    priority: int | None = None
+    ttl_ms: int | None = None
+    first_acquirer: bool | None = None
+    delivery_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """The standard properties of a message. None: not said.
+
+    An integer as an id is an AMQP ulong. Datetimes are aware; their precision on the wire is a millisecond, and a
+    moment beyond what `datetime` can hold is read as the last (or first) that it can.
+    """
+
+    message_id: str | int | bytes | uuid.UUID | None = None
+    user_id: bytes | None = None
+    to: str | None = None
+    subject: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | int | bytes | uuid.UUID | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    absolute_expiry_time: dt.datetime | None = None
+    creation_time: dt.datetime | None = None
+    group_id: str | None = None
+    group_sequence: int | None = None
+    reply_to_group_id: str | None = None

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actorstream.errors import MessageCodecError
 from actorstream.wire.amqp import (
+    EPOCH,
+    FIRST_MOMENT,
+    LAST_MOMENT,
     MAX_DEPTH,
     MAX_ZERO_WIDTH,
+    MILLISECOND,
     Array,
     Byte,
     Char,
@@ -38,10 +42,8 @@ from actorstream.wire.amqp import (
 if TYPE_CHECKING:  # only ever in annotations: mypyc makes machine integers of it, and the fallback does not need it
     from mypy_extensions import i64
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MILLISECOND: Final = dt.timedelta(milliseconds=1)
-_FIRST_MS: Final = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MILLISECOND
-_LAST_MS: Final = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MILLISECOND
+_FIRST_MS: Final = (FIRST_MOMENT - EPOCH) // MILLISECOND
+_LAST_MS: Final = (LAST_MOMENT - EPOCH) // MILLISECOND
 
 _DESCRIBED: Final = 0x00
 _EMPTY_LIST: Final = 0x45
@@ -151,11 +153,12 @@ class _Decoder:
         count: i64 = self.data[self.pos] if width == 1 else _u32(self.data, self.pos)
         self.pos += width
         result: Any
-        if code == 0xC0 or code == 0xD0:
+        kind = code & 0xEF  # with a narrow size and a wide one
+        if kind == 0xC0:
             result = self.items(count, end, depth)
-        elif code == 0xC1 or code == 0xD1:
+        elif kind == 0xC1:
             result = self.map(count, end, depth)
-        elif code == 0xE0 or code == 0xF0:
+        elif kind == 0xE0:
             result = self.array(count, end, depth)
         else:
             raise MessageCodecError(f"0x{code:02x} is no AMQP 1.0 format code")
@@ -192,7 +195,7 @@ class _Decoder:
         while code == _DESCRIBED:
             if depth + len(descriptors) >= MAX_DEPTH:
                 raise MessageCodecError(f"a value is nested more than {MAX_DEPTH} deep")
-            descriptors.append(self.value(end, depth + 1))
+            descriptors.insert(0, self.value(end, depth + 1))  # from the innermost to the outermost
             code = self.code(end)
         if code >> 4 == 4:
             if count > self.zero_width_left:
@@ -203,7 +206,7 @@ class _Decoder:
         items: list[Any] = []
         while count:
             item = self.of_code(code, end, depth)
-            for descriptor in reversed(descriptors):
+            for descriptor in descriptors:
                 item = Described(descriptor, item)
             items.append(item)
             count -= 1
@@ -237,7 +240,7 @@ def _read_char(raw: bytes) -> Char:
 def _read_timestamp(raw: bytes) -> dt.datetime | Timestamp:
     milliseconds = int.from_bytes(raw, "big", signed=True)
     if _FIRST_MS <= milliseconds <= _LAST_MS:
-        return _EPOCH + dt.timedelta(milliseconds=milliseconds)
+        return EPOCH + dt.timedelta(milliseconds=milliseconds)
     return Timestamp(milliseconds)
 
 
@@ -251,9 +254,9 @@ def _signed(make: Callable[[int], int]) -> Callable[[bytes], int]:
 
 # Format code -> what makes the value of its bytes. How many bytes that is lies in the code itself: see `_size_of`.
 _READERS: Final[dict[int, Callable[[bytes], Any]]] = {
-    0x40: lambda raw: None,
-    0x41: lambda raw: True,
-    0x42: lambda raw: False,
+    0x40: lambda _: None,
+    0x41: lambda _: True,
+    0x42: lambda _: False,
     0x43: _unsigned(UInt),
     0x44: _unsigned(ULong),
     0x50: _unsigned(UByte),

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from actorstream.errors import MessageCodecError
 from actorstream.wire.amqp import (
+    EPOCH,
     MAX_DEPTH,
     MAX_ZERO_WIDTH,
+    MILLISECOND,
     Array,
     Byte,
     Char,
@@ -31,8 +33,6 @@ from actorstream.wire.amqp import (
     UShort,
 )
 
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MILLISECOND: Final = dt.timedelta(milliseconds=1)
 _I64_MAX: Final = 2**63 - 1
 
 Writer = Callable[[Any, int], bytes]  # of a value, and how deep it is nested
@@ -99,18 +99,18 @@ def _deeper(depth: int) -> int:
 
 def _fixed(layout: str) -> Writer:
     pack = struct.Struct(">" + layout).pack
-    return lambda value, depth: pack(value)
+    return lambda value, _depth: pack(value)
 
 
 def _short_signed(narrow: int, wide: int, layout: str) -> Writer:
     pack_narrow, pack_wide = struct.Struct(">Bb").pack, struct.Struct(">B" + layout).pack
-    return lambda value, depth: pack_narrow(narrow, value) if -128 <= value <= 127 else pack_wide(wide, value)
+    return lambda value, _depth: pack_narrow(narrow, value) if -128 <= value <= 127 else pack_wide(wide, value)
 
 
 def _short_unsigned(zero: bytes, narrow: int, wide: int, layout: str) -> Writer:
     pack_narrow, pack_wide = struct.Struct(">BB").pack, struct.Struct(">B" + layout).pack
 
-    def write(value: int, depth: int) -> bytes:
+    def write(value: int, _depth: int) -> bytes:
         if value == 0:
             return zero
         return pack_narrow(narrow, value) if 0 < value <= 255 else pack_wide(wide, value)
@@ -118,7 +118,7 @@ def _short_unsigned(zero: bytes, narrow: int, wide: int, layout: str) -> Writer:
     return write
 
 
-def _char(value: str, depth: int) -> bytes:
+def _char(value: str, _depth: int) -> bytes:
     if len(value) != 1:
         raise MessageCodecError(f"a Char is one character, not {value!r}")
     try:
@@ -127,14 +127,14 @@ def _char(value: str, depth: int) -> bytes:
         raise MessageCodecError(f"{value!r} is a surrogate, which is no character") from None
 
 
-def _milliseconds(value: dt.datetime, depth: int) -> bytes:
+def _milliseconds(value: dt.datetime, _depth: int) -> bytes:
     if value.tzinfo is None:
         raise MessageCodecError("a timestamp needs a time zone: datetime.now(timezone.utc), for example")
-    return struct.pack(">q", (value - _EPOCH) // _MILLISECOND)
+    return struct.pack(">q", (value - EPOCH) // MILLISECOND)
 
 
 def _opaque(width: int) -> Writer:
-    def payload(value: bytes, depth: int) -> bytes:
+    def payload(value: bytes, _depth: int) -> bytes:
         if len(value) != width:
             raise MessageCodecError(f"a {type(value).__name__} is {width} bytes, not {len(value)}")
         return bytes(value)
@@ -159,11 +159,11 @@ def _variable(name: str, code: int, raw_of: Callable[[Any], bytes]) -> _Type:
     """Binary, string or symbol: `code` is the one with a length of four bytes, and 0x10 less the one with one byte."""
     pack_narrow, pack_wide = struct.Struct(">BB").pack, struct.Struct(">BI").pack
 
-    def short(value: Any, depth: int) -> bytes:
+    def short(value: Any, _depth: int) -> bytes:
         raw = raw_of(value)
         return (pack_narrow(code - 16, len(raw)) if len(raw) <= 255 else pack_wide(code, len(raw))) + raw
 
-    def payload(value: Any, depth: int) -> bytes:
+    def payload(value: Any, _depth: int) -> bytes:
         raw = raw_of(value)
         return struct.pack(">I", len(raw)) + raw
 
@@ -236,8 +236,8 @@ _BINARY: Final = _variable("binary", 0xB0, bytes)
 _DESCRIBED_TYPE: Final = _Type("described value", 0x00, _described, _described)
 
 _TYPES: Final[dict[type, _Type]] = {
-    type(None): _Type("null", 0x40, lambda value, depth: b""),
-    bool: _Type("boolean", 0x56, _fixed("?"), lambda value, depth: b"\x41" if value else b"\x42"),
+    type(None): _Type("null", 0x40, lambda _value, _depth: b""),
+    bool: _Type("boolean", 0x56, _fixed("?"), lambda value, _depth: b"\x41" if value else b"\x42"),
     UByte: _Type("ubyte", 0x50, _fixed("B")),
     UShort: _Type("ushort", 0x60, _fixed("H")),
     UInt: _Type("uint", 0x70, _fixed("I"), _short_unsigned(b"\x43", 0x52, 0x70, "I")),
@@ -254,7 +254,7 @@ _TYPES: Final[dict[type, _Type]] = {
     Char: _Type("char", 0x73, _char),
     dt.datetime: _Type("timestamp", 0x83, _milliseconds),
     Timestamp: _Type("timestamp", 0x83, _fixed("q")),
-    uuid.UUID: _Type("uuid", 0x98, lambda value, depth: value.bytes),
+    uuid.UUID: _Type("uuid", 0x98, lambda value, _depth: value.bytes),
     bytes: _BINARY,
     bytearray: _BINARY,
     memoryview: _BINARY,

@@ -31,9 +31,11 @@ RECORD_COST: Final = 64
 
 _HEADER: Final = struct.Struct(">BBHIqQQIIIB3x")
 _BATCH: Final = struct.Struct(">BHII")
-_ENTRY: Final = struct.Struct(">IIB")
+_ENTRY: Final = struct.Struct(">IIB")  # its length, what begins a data section, the length of a short body
+_U32: Final = struct.Struct(">I")
 _VERSION: Final = 0x50  # magic 5, version 0
 _DATA_8: Final = 0x005375A0
+_DATA_32: Final = 0x005375B0
 
 
 class Chunk:
@@ -117,9 +119,9 @@ class Chunk:
 
 
 class _Walk:
-    """One pass over the entries of a chunk: what lies within the window becomes messages, what does not is stepped over."""
+    """One pass over the entries of a chunk: what lies in the window becomes messages, the rest is stepped over."""
 
-    __slots__ = ("chunk", "data", "end", "found", "raw", "start", "stop", "stream", "unpacked")
+    __slots__ = ("chunk", "data", "end", "found", "raw", "start", "stop", "stream", "timestamp_ms", "unpacked")
 
     def __init__(self, chunk: Chunk, start: int, end: int | None, stream: str, *, raw: bool) -> None:
         self.chunk = chunk
@@ -127,6 +129,7 @@ class _Walk:
         self.stop: int = _HEADER.size + chunk._size  # noqa: SLF001
         self.start: int = start
         self.end: int = chunk.next_offset if end is None else end
+        self.timestamp_ms: int = chunk.timestamp_ms
         self.stream = stream
         self.raw: bool = raw
         self.found: list[Message] = []
@@ -161,9 +164,7 @@ class _Walk:
         pos += _BATCH.size
         after: int = pos + size
         if after > self.stop:
-            raise CorruptChunk(
-                f"chunk {self.chunk.chunk_id}: a batch announces {size} bytes, {self.stop - pos} are left"
-            )
+            raise CorruptChunk(f"chunk {self.chunk.chunk_id}: a batch of {size} bytes where {self.stop - pos} are left")
         if offset + count <= self.start or offset >= self.end:
             return after, count
         if 4 * count > uncompressed_len:
@@ -194,8 +195,110 @@ class _Walk:
         if offset >= self.end:
             return _skip(data, pos, stop, count)
         count = min(count, self.end - offset)
-        take = _take_raw if self.raw else _take_interpreted if INTERPRETED else _take
-        return take(data, pos, stop, offset, count, self.chunk.timestamp_ms, self.stream, self.found)
+        if self.raw:
+            return self.take_raw(data, pos, stop, offset, count)
+        if INTERPRETED:
+            return self.take_interpreted(data, pos, stop, offset, count)
+        return self.take(data, pos, stop, offset, count)
+
+    def take(self, data: bytes, pos: i64, stop: i64, offset: int, count: i64) -> tuple[i64, i64]:
+        """Append the messages of up to `count` records, but stop at a batch. Returns where, and how many there were."""
+        timestamp_ms = self.timestamp_ms
+        stream = self.stream
+        found = self.found
+        taken: i64 = 0
+        while taken < count:
+            end = _end_of_record(data, pos, stop)
+            if end < 0:
+                break
+            at = pos + 4
+            size = end - at
+            # The record that is one shortest data section and nothing else. Spelt out byte by byte, since that is what
+            # mypyc makes machine code of.
+            if size >= 5 and data[at] == 0 and data[at + 1] == 0x53 and data[at + 2] == 0x75:
+                if data[at + 3] == 0xA0 and data[at + 4] == size - 5:
+                    message = Message(data[at + 5 : end])
+                elif data[at + 3] == 0xB0 and size > 8 + 255 and _u32(data, at + 4) == size - 8:
+                    message = Message(data[at + 8 : end])
+                else:
+                    message = Message.decode(data[at:end])
+            else:
+                message = Message.decode(data[at:end])
+            message.offset = offset
+            message.timestamp_ms = timestamp_ms
+            message.stream = stream
+            found.append(message)
+            offset += 1
+            pos = end
+            taken += 1
+        return pos, taken
+
+    def take_interpreted(self, data: bytes, pos: i64, stop: i64, offset: int, count: i64) -> tuple[i64, i64]:
+        """`take` for the interpreter, where one `unpack_from` costs less than looking at single bytes.
+
+        It knows the same records by their beginning, and leaves the others to `take`, one by one. Compiled, it would be
+        several times slower than `take`; a test has both agree.
+        """
+        unpack = _ENTRY.unpack_from
+        new = object.__new__
+        last = min(stop, len(data)) - _ENTRY.size
+        timestamp_ms = self.timestamp_ms
+        stream = self.stream
+        found = self.found
+        taken: i64 = 0
+        while taken < count:
+            if pos <= last:
+                length, beginning, size = unpack(data, pos)
+                end = pos + 4 + length
+                body: bytes | None = None
+                if beginning == _DATA_8 and size == length - 5 and end <= stop:
+                    body = data[pos + 9 : end]
+                elif (
+                    beginning == _DATA_32
+                    and length > 8 + 255
+                    and end <= stop
+                    and _U32.unpack_from(data, pos + 8)[0] == length - 8
+                ):
+                    body = data[pos + 12 : end]
+                if body is not None:
+                    message = new(Message)
+                    message.offset = offset
+                    message.timestamp_ms = timestamp_ms
+                    message.stream = stream
+                    message._body = body  # noqa: SLF001 - what the constructor does, in half the time
+                    message._record = None  # noqa: SLF001
+                    message._sections = None  # noqa: SLF001
+                    found.append(message)
+                    offset += 1
+                    pos = end
+                    taken += 1
+                    continue
+            pos, one = self.take(data, pos, stop, offset, 1)
+            if not one:
+                break
+            offset += 1
+            taken += 1
+        return pos, taken
+
+    def take_raw(self, data: bytes, pos: i64, stop: i64, offset: int, count: i64) -> tuple[i64, i64]:
+        """As `take`, whatever the records may be."""
+        timestamp_ms = self.timestamp_ms
+        stream = self.stream
+        found = self.found
+        taken: i64 = 0
+        while taken < count:
+            end = _end_of_record(data, pos, stop)
+            if end < 0:
+                break
+            message = Message.decode(data[pos + 4 : end], raw=True)
+            message.offset = offset
+            message.timestamp_ms = timestamp_ms
+            message.stream = stream
+            found.append(message)
+            offset += 1
+            pos = end
+            taken += 1
+        return pos, taken
 
 
 def _u32(data: bytes, pos: i64) -> i64:
@@ -225,95 +328,5 @@ def _skip(data: bytes, pos: i64, stop: i64, count: i64) -> tuple[i64, i64]:
     return pos, taken
 
 
-def _take(
-    data: bytes, pos: i64, stop: i64, offset: int, count: i64, timestamp_ms: int, stream: str, found: list[Message]
-) -> tuple[i64, i64]:
-    """Append the messages of up to `count` records, but stop at a batch. Returns where, and how many there were."""
-    taken: i64 = 0
-    while taken < count:
-        end = _end_of_record(data, pos, stop)
-        if end < 0:
-            break
-        at = pos + 4
-        size = end - at
-        # The record that is one shortest data section, and nothing else: what to look for is spelt out byte by byte,
-        # since this is what mypyc makes machine code of.
-        if size >= 5 and data[at] == 0 and data[at + 1] == 0x53 and data[at + 2] == 0x75:
-            if data[at + 3] == 0xA0 and data[at + 4] == size - 5:
-                message = Message(data[at + 5 : end])
-            elif data[at + 3] == 0xB0 and size > 8 + 255 and _u32(data, at + 4) == size - 8:
-                message = Message(data[at + 8 : end])
-            else:
-                message = Message.decode(data[at:end])
-        else:
-            message = Message.decode(data[at:end])
-        message.offset = offset
-        message.timestamp_ms = timestamp_ms
-        message.stream = stream
-        found.append(message)
-        offset += 1
-        pos = end
-        taken += 1
-    return pos, taken
-
-
-def _take_interpreted(
-    data: bytes, pos: i64, stop: i64, offset: int, count: i64, timestamp_ms: int, stream: str, found: list[Message]
-) -> tuple[i64, i64]:
-    """`_take` for the interpreter, where one `unpack_from` costs less than looking at single bytes.
-
-    It knows records with a short body alone, and leaves the others to `_take`, one by one. Compiled it would be five
-    times slower than `_take`; a test has both agree.
-    """
-    unpack = _ENTRY.unpack_from
-    new = object.__new__
-    append = found.append
-    last = min(stop, len(data)) - _ENTRY.size
-    taken: i64 = 0
-    while taken < count:
-        if pos <= last:
-            length, beginning, size = unpack(data, pos)
-            end = pos + 4 + length
-            if beginning == _DATA_8 and size == length - 5 and end <= stop:
-                message = new(Message)
-                message.offset = offset
-                message.timestamp_ms = timestamp_ms
-                message.stream = stream
-                message._body = data[pos + 9 : end]  # noqa: SLF001 - what the constructor does, in half the time
-                message._record = None  # noqa: SLF001
-                message._sections = None  # noqa: SLF001
-                append(message)
-                offset += 1
-                pos = end
-                taken += 1
-                continue
-        pos, one = _take(data, pos, stop, offset, 1, timestamp_ms, stream, found)
-        if not one:
-            break
-        offset += 1
-        taken += 1
-    return pos, taken
-
-
-def _take_raw(
-    data: bytes, pos: i64, stop: i64, offset: int, count: i64, timestamp_ms: int, stream: str, found: list[Message]
-) -> tuple[i64, i64]:
-    """As `_take`, whatever the records may be."""
-    taken: i64 = 0
-    while taken < count:
-        end = _end_of_record(data, pos, stop)
-        if end < 0:
-            break
-        message = Message.decode(data[pos + 4 : end], raw=True)
-        message.offset = offset
-        message.timestamp_ms = timestamp_ms
-        message.stream = stream
-        found.append(message)
-        offset += 1
-        pos = end
-        taken += 1
-    return pos, taken
-
-
-INTERPRETED: Final = isinstance(_take, FunctionType)
+INTERPRETED: Final = isinstance(_Walk.take, FunctionType)
 """Whether this module was not compiled."""

@@ -26,6 +26,7 @@ from actorstream.wire.constants import Compression
 MAX_UNCOMPRESSED: Final = 64 * 1024 * 1024
 """Bytes of a sub-entry batch before compression. Brokers from 4.3.5 on refuse larger ones."""
 
+_CRAMJAM: Final[dict[int, str]] = {Compression.SNAPPY: "snappy", Compression.ZSTD: "zstd"}
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS  # 16: a gzip member around it is asked for
 
 
@@ -94,9 +95,9 @@ def _buffered(module: Any, data: bytes, uncompressed_len: int) -> bytes:
 
 def _cramjam(codec: int) -> Any:
     """The module for Snappy or zstd, imported when it is needed."""
-    if codec != Compression.SNAPPY and codec != Compression.ZSTD:
+    name = _CRAMJAM.get(codec)
+    if name is None:
         raise CompressionError(f"unknown compression codec {codec}")
-    name = "snappy" if codec == Compression.SNAPPY else "zstd"
     try:
         module = importlib.import_module("cramjam")
     except ImportError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal
 
 from actorstream.errors import InvalidArgument, MessageCodecError
 from actorstream.wire import sections as s
-from actorstream.wire.sections import Header, Properties, Sections
+from actorstream.wire.amqp import Header, Properties
+from actorstream.wire.sections import Sections
 
 __all__ = ["Header", "Message", "Properties"]
 
@@ -51,26 +52,11 @@ class Message:
 
     __slots__ = ("_body", "_record", "_sections", "offset", "stream", "timestamp_ms")
 
-    # Two signatures for who reads and checks types; behind them is `Any`, since the compiled constructor would refuse
-    # a wrong type with a TypeError of its own, and both builds have to raise the same.
-    @overload
     def __init__(
         self,
         body: bytes | bytearray | memoryview | str = b"",
         *,
-        properties: Properties | None = None,
-        application_properties: Mapping[str, Any] | None = None,
-        annotations: Mapping[Any, Any] | None = None,
-        header: Header | None = None,
-        delivery_annotations: Mapping[Any, Any] | None = None,
-        footer: Mapping[Any, Any] | None = None,
-    ) -> None: ...
-
-    @overload
-    def __init__(
-        self,
-        *,
-        value: Any = ...,
+        value: Any = UNSET,
         sequence: Sequence[Any] | None = None,
         properties: Properties | None = None,
         application_properties: Mapping[str, Any] | None = None,
@@ -78,20 +64,6 @@ class Message:
         header: Header | None = None,
         delivery_annotations: Mapping[Any, Any] | None = None,
         footer: Mapping[Any, Any] | None = None,
-    ) -> None: ...
-
-    def __init__(
-        self,
-        body: Any = b"",
-        *,
-        value: Any = UNSET,
-        sequence: Any = None,
-        properties: Any = None,
-        application_properties: Any = None,
-        annotations: Any = None,
-        header: Any = None,
-        delivery_annotations: Any = None,
-        footer: Any = None,
     ) -> None:
         self.offset: int = -1
         """Where it lies in its stream; -1 unless it was delivered."""
@@ -255,14 +227,14 @@ class Message:
 
 
 def _as_bytes(body: Any) -> bytes:
-    if type(body) is bytes:
+    if isinstance(body, bytes):
         return body
     if isinstance(body, str):
         try:
             return body.encode()
         except UnicodeEncodeError:
             raise MessageCodecError("the body holds a lone surrogate, which is no character") from None
-    if isinstance(body, (bytes, bytearray, memoryview)):
+    if isinstance(body, (bytearray, memoryview)):
         return bytes(body)
     raise InvalidArgument(f"a body is bytes or str, not {type(body).__name__}; Message(value=...) takes other types")
 

@@ -9,11 +9,22 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from actorstream.errors import MessageCodecError
-from actorstream.wire.amqp import Array, Described, Symbol, Timestamp, UByte, UInt, ULong
+from actorstream.wire.amqp import (
+    FIRST_MOMENT,
+    LAST_MOMENT,
+    Array,
+    Described,
+    Header,
+    Properties,
+    Symbol,
+    Timestamp,
+    UByte,
+    UInt,
+    ULong,
+)
 from actorstream.wire.amqp_decode import decode_value, skip_value
 from actorstream.wire.amqp_encode import encode_value
 
@@ -41,43 +52,6 @@ _BY_SYMBOL: Final = {
     "amqp:amqp-value:*": VALUE,
     "amqp:footer:map": FOOTER,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """How a message is to be transported. Streams act on none of it; it is carried along.
-
-    `ttl_ms` is in milliseconds; `priority` is 0 to 255. None: not said.
-    """
-
-    durable: bool | None = None
-    priority: int | None = None
-    ttl_ms: int | None = None
-    first_acquirer: bool | None = None
-    delivery_count: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Properties:
-    """The standard properties of a message. None: not said.
-
-    An integer as an id is an AMQP ulong. Datetimes are aware; their precision on the wire is a millisecond, and a
-    moment beyond what `datetime` can hold is read as the last (or first) that it can.
-    """
-
-    message_id: str | int | bytes | uuid.UUID | None = None
-    user_id: bytes | None = None
-    to: str | None = None
-    subject: str | None = None
-    reply_to: str | None = None
-    correlation_id: str | int | bytes | uuid.UUID | None = None
-    content_type: str | None = None
-    content_encoding: str | None = None
-    absolute_expiry_time: dt.datetime | None = None
-    creation_time: dt.datetime | None = None
-    group_id: str | None = None
-    group_sequence: int | None = None
-    reply_to_group_id: str | None = None
 
 
 class _Field:
@@ -162,9 +136,11 @@ class Sections:
         return b"" if span is None else self.record[span[0] : span[2]]
 
     def body_sections(self) -> bytes:
+        """The bytes of the sections that make up the body."""
         return b"".join([self.record[start:end] for _, start, _, end in self.bodies])
 
     def mapping(self, code: int, name: str) -> dict[Any, Any]:
+        """The map in a section; empty when the record has none."""
         if code not in self.known:
             value = self._value(code)
             if value is None:
@@ -176,6 +152,7 @@ class Sections:
         return known
 
     def header(self) -> Header | None:
+        """None when the record has no such section."""
         if HEADER not in self.known:
             fields = self._fields(HEADER, "header", _HEADER_FIELDS)
             self.known[HEADER] = None if fields is None else Header(**fields)
@@ -183,6 +160,7 @@ class Sections:
         return known
 
     def properties(self) -> Properties | None:
+        """None when the record has no such section."""
         if PROPERTIES not in self.known:
             fields = self._fields(PROPERTIES, "properties", _PROPERTIES_FIELDS)
             self.known[PROPERTIES] = None if fields is None else Properties(**fields)
@@ -194,6 +172,7 @@ class Sections:
         return b"".join([self._binary(value_at, end) for _, _, value_at, end in self.bodies])
 
     def sequence(self) -> list[Any]:
+        """The items of all amqp-sequence sections."""
         items: list[Any] = []
         for _, _, value_at, _ in self.bodies:
             part = decode_value(self.record, value_at)[0]
@@ -203,6 +182,7 @@ class Sections:
         return items
 
     def value(self) -> Any:
+        """The value in the amqp-value section."""
         return decode_value(self.record, self.bodies[0][2])[0]
 
     def body_code(self) -> int:
@@ -236,15 +216,14 @@ class Sections:
         for field, value in zip(fields, values, strict=False):  # what a later standard may append is not for us
             if value is None:
                 continue
-            if isinstance(value, Timestamp) and dt.datetime in field.types:
-                value = _nearest(value)
-            field.check(name, value)
-            result[field.name] = value
+            given = _nearest(value) if isinstance(value, Timestamp) else value
+            field.check(name, given)
+            result[field.name] = given
         return result
 
 
 def _nearest(moment: Timestamp) -> dt.datetime:
-    return (dt.datetime.max if moment > 0 else dt.datetime.min).replace(tzinfo=dt.UTC)
+    return LAST_MOMENT if moment > 0 else FIRST_MOMENT
 
 
 def _descriptor(record: bytes, pos: i64) -> tuple[i64, i64]:
@@ -270,10 +249,12 @@ def data_section(body: bytes) -> bytes:
 
 
 def value_section(value: Any) -> bytes:
+    """An amqp-value section."""
     return _section(VALUE, encode_value(value))
 
 
 def sequence_section(items: Any) -> bytes:
+    """One amqp-sequence section."""
     if isinstance(items, (str, bytes)):
         raise MessageCodecError(f"sequence is a list of values, not {type(items).__name__}")
     _require(items, Sequence, "sequence")
@@ -281,11 +262,13 @@ def sequence_section(items: Any) -> bytes:
 
 
 def header_section(header: Any) -> bytes:
+    """Raises MessageCodecError: not a `Header`, or a field of a wrong type or out of its range."""
     _require(header, Header, "header")
     return _list_section(HEADER, "header", _HEADER_FIELDS, header)
 
 
 def properties_section(properties: Any) -> bytes:
+    """Raises MessageCodecError: not a `Properties`, or a field of a wrong type or out of its range."""
     _require(properties, Properties, "properties")
     return _list_section(PROPERTIES, "properties", _PROPERTIES_FIELDS, properties)
 
