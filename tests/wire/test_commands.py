@@ -12,6 +12,7 @@ from actorstream.errors import InvalidArgument, MalformedFrame, UnknownFrame
 from actorstream.offset import OffsetSpecification, OffsetType
 from actorstream.wire import commands as c
 from actorstream.wire.constants import NO_LEADER, RESPONSE_BIT, Compression, Key, ResponseCode
+from actorstream.wire.publish import filtered_entry, publish_frames, raw_entry, sub_batch_entry
 from tests.wire import strategies
 from tests.wire.vectors import VECTORS
 
@@ -99,6 +100,36 @@ def test_the_short_cuts_do_what_the_table_does(key: Key, version: int, tail: byt
             return type(error)
 
     assert outcome(c.decode) == outcome(c.decode_by_table)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 255), st.lists(st.builds(c.PublishItem, st.integers(0, 2**64 - 1), strategies.blobs), min_size=1))
+def test_publish_frames_are_what_the_table_makes_of_the_same_records(publisher_id: int, items: list[Any]) -> None:
+    ids, entries = [item.publishing_id for item in items], [raw_entry(item.entry) for item in items]
+    command = c.Publish(publisher_id, tuple(items))
+    assert publish_frames(publisher_id, 1, ids, entries, 0) == [c.encode(command)]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.builds(c.FilteredItem, st.integers(0, 2**64 - 1), st.none() | strategies.strings, strategies.blobs),
+        min_size=1,
+    )
+)
+def test_publish_frames_with_filter_values_are_what_the_table_makes_of_them(items: list[Any]) -> None:
+    ids = [item.publishing_id for item in items]
+    entries = [filtered_entry(item.filter_value, raw_entry(item.record)) for item in items]
+    assert publish_frames(7, 2, ids, entries, 0) == [c.encode(c.PublishFiltered(7, tuple(items)))]
+
+
+@settings(deadline=None)
+@given(st.lists(strategies.blobs, min_size=1, max_size=9))
+def test_a_sub_batch_is_what_the_table_makes_of_it(records: list[bytes]) -> None:
+    data = b"".join([len(record).to_bytes(4, "big") + record for record in records])
+    batch = c.SubBatch(Compression.NONE, len(records), len(data), data)
+    entry = sub_batch_entry([raw_entry(record) for record in records], Compression.NONE)
+    assert publish_frames(7, 1, [5], [entry], 0) == [c.encode(c.Publish(7, (c.PublishItem(5, batch),)))]
 
 
 @pytest.mark.parametrize(
