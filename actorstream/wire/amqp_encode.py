@@ -175,6 +175,8 @@ def _compound(name: str, code: int, content_of: Callable[[Any, int], tuple[int, 
 
     def short(value: Any, depth: int) -> bytes:
         count, content = content_of(value, _deeper(depth))
+        if count == 0 and code == 0xD0:
+            return b"\x45"  # the empty list, which has a code of its own
         if len(content) < 255 and count <= 255:
             return struct.pack(">BBB", code - 16, len(content) + 1, count) + content
         return struct.pack(">BII", code, len(content) + 4, count) + content
