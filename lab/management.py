@@ -1,7 +1,7 @@
 """The broker's management API: what a test sees of a broker from outside, and what it declares there.
 
 Over HTTP, since each call of the broker's command line costs a second of CPU. A connection, publisher or consumer shows
-up here within `collect_statistics_interval` (500 ms in the lab's brokers): the methods that wait are the ones to use.
+up here a second later (five, on a broker without the lab's configuration): the methods that wait are the ones to use.
 """
 
 from __future__ import annotations
