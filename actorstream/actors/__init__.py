@@ -1,0 +1,1 @@
+"""The actors: a Pykka runtime on asyncio, supervision, and what speaks to RabbitMQ. Pykka lives here and nowhere else."""

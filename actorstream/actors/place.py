@@ -1,0 +1,330 @@
+"""A place in the tree: what survives an actor's incarnations. As in Akka, and unlike an OTP pid, refs belong to it.
+
+A place has a name, a urn, an inbox and one `ActorRef`. Incarnations move in one after the other and adopt all of these,
+so that refs and proxies stay valid, and what was told between two lives is handled by the next. A place is dead only
+when it is closed, by its supervisor or with the root; then everything asked of it is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import pykka
+from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
+
+from actorstream.actors.future import LoopFuture
+from actorstream.actors.home import Home
+from actorstream.actors.reasons import as_answer, cause_of
+
+logger = logging.getLogger("actorstream.actors")
+
+A = TypeVar("A", bound=pykka.Actor)
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A message for one incarnation only: an actor of another generation drops it (F10, F11)."""
+
+    generation: int
+    message: object
+
+
+class Stop:
+    """Pykka's stop message once it is in an inbox: in order, and void when the incarnation it was meant for has ended."""
+
+    __slots__ = ("void",)
+
+    def __init__(self) -> None:
+        self.void = False
+
+
+class Lived(Protocol):
+    """What a place knows of the life in it: `life.Life`."""
+
+    def start(self) -> None:
+        """Run `on_start`."""
+
+    def work(self) -> None:
+        """Handle what is in the inbox, if it is time for that."""
+
+    def heed_stop(self) -> None:
+        """A stop message has come."""
+
+    def is_handling_in(self, task: asyncio.Task[Any]) -> bool:
+        """Whether `task` runs its current hook or handler."""
+
+
+class PlaceRef(pykka.ActorRef[A]):
+    """A ref that is there before its first actor; everything else is Pykka's."""
+
+    def __init__(self, place: Place, actor_class: type[A]) -> None:
+        self.actor_class = actor_class
+        self.actor_urn = place.urn
+        self.actor_inbox = place
+        self.actor_stopped = place.stopped
+        self._actor_weakref = _nobody  # type: ignore[assignment]
+
+    def repoint(self, actor: A) -> None:
+        """Proxies are made from this instance from now on."""
+        self.actor_class = type(actor)
+        self._actor_weakref = weakref.ref(actor)
+
+
+def _nobody() -> None:
+    return None
+
+
+# The place whose actor is being constructed: its constructor may use its ref already, as everywhere in Pykka.
+_vacant: contextvars.ContextVar[Place | None] = contextvars.ContextVar("vacant", default=None)
+
+
+class Place:
+    """See the module. `put` may be called by any thread; everything else belongs to the home's loop.
+
+    Attributes:
+        name, path: its own name, and the names from the root to here, joined by slashes.
+        children: the places below this one, which survive a supervisor's incarnations as this one survives its actor's.
+        generation: how many incarnations there were.
+        actor: the latest one; kept when it has ended, so that proxies can be made between two lives.
+        alive: whether it lives, from before `on_start` until after `on_stop`.
+        reason: why the latest one ended.
+        shutdown_s: how long an actor that has to end may go on with what it is doing.
+        on_running, on_end: the supervisor's; the latter gets the reason. Without one, the place ends with its actor.
+        on_gone: called once when the place closes, with the cause or None.
+    """
+
+    def __init__(
+        self,
+        actor_class: type[pykka.Actor],
+        *,
+        name: str,
+        home: Home | None = None,
+        parent: Place | None = None,
+        shutdown_s: float = 5.0,
+        on_gone: Callable[[BaseException | None], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.path: str = name if parent is None else f"{parent.path}/{name}"
+        self.home = home
+        self.children: dict[str, Place] = {}
+        self.urn = uuid.uuid4().urn
+        self.stopped = threading.Event()
+        self.ref: PlaceRef[Any] = PlaceRef(self, actor_class)
+        self.generation = 0
+        self.actor: pykka.Actor | None = None
+        self._life: Lived | None = None
+        self.alive = False
+        self.reason: BaseException | None = None
+        self.shutdown_s = shutdown_s
+        self.on_running: Callable[[], None] | None = None
+        self.on_end: Callable[[BaseException | None], None] | None = None
+        self.on_gone = on_gone
+        self._parent = parent
+        self._queue: deque[Envelope[Any]] = deque()
+        # Whether somebody will look into the queue without being told. Whoever sets it back has to look once more.
+        self._awake = False
+        self._stops: list[tuple[Stop, pykka.Future[Any] | None]] = []
+        self._watchers: dict[object, Callable[[int, BaseException | None], None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Place {self.path} generation {self.generation}>"
+
+    # The inbox: any thread
+
+    def put(self, envelope: Envelope[Any], /) -> None:
+        """Append to the inbox; after the place has closed, answer with why."""
+        if envelope.reply_to is not None and isinstance(envelope.reply_to, LoopFuture):
+            envelope.reply_to.producer = self
+        if type(envelope.message) is _ActorStop:
+            self._put_stop(envelope)
+            return
+        self._queue.append(envelope)
+        if not self._awake:
+            self._awake = True
+            self._call_soon(self._look, envelope)
+
+    def get(self) -> Envelope[Any]:
+        """The next envelope. Raises IndexError when there is none: nothing blocks here."""
+        return self._queue.popleft()
+
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._queue
+
+    def _put_stop(self, envelope: Envelope[Any]) -> None:
+        stop = Stop()
+        self._stops.append((stop, envelope.reply_to))
+        self._queue.append(Envelope(stop, envelope.reply_to))
+        self._call_soon(self._heed_stop, envelope)
+
+    def _call_soon(self, callback: Callable[[], None], envelope: Envelope[Any]) -> None:
+        if self.home is None:  # not started: that will look into the queue
+            return
+        try:
+            self.home.call_soon(callback)
+        except RuntimeError as error:
+            # The loop was closed with its actors still on it, or stayed behind in a parent process: nobody will come.
+            self.stopped.set()
+            self.reason = self.reason or pykka.ActorDeadError(f"{self.path}: {error}")
+            self._bury()
+            if envelope.reply_to is None:
+                raise pykka.ActorDeadError(f"{self.path}: {error}") from error
+
+    def _look(self) -> None:
+        if self.stopped.is_set():
+            self._bury()
+        elif self.alive and self._life is not None:
+            self._life.work()
+
+    def _heed_stop(self) -> None:
+        if self.stopped.is_set():
+            self._bury()
+        elif self.alive and self._life is not None:
+            self._life.heed_stop()
+
+    def rest(self) -> bool:
+        """Whether the inbox is empty, and the next message has to wake the actor."""
+        if self._queue:
+            return False
+        self._awake = False
+        if self._queue:  # put while we looked, by somebody who took us to be awake
+            self._awake = True
+            return False
+        return True
+
+    # Whom a reply waits for: `future.Producer`
+
+    def runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the actor lives on `loop`."""
+        return self.home is not None and self.home.loop is loop
+
+    def is_waiting(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether the actor's own handler is `task`."""
+        return self.alive and self._life is not None and task is not None and self._life.is_handling_in(task)
+
+    # Incarnations: the loop's thread
+
+    def house(self, factory: Callable[[], A]) -> A:
+        """A new incarnation, made by `factory`; it does not begin yet. Raises whatever the factory does."""
+        before = self.generation
+        token = _vacant.set(self)
+        try:
+            actor = factory()
+        finally:
+            _vacant.reset(token)
+        if self.generation == before or self.actor is not actor:
+            raise TypeError(f"the factory of {self.path} has to make a new StreamActor each time, not {actor!r}")
+        return actor
+
+    def begin(self) -> None:
+        """Start the latest incarnation. Any thread."""
+        assert self.home is not None
+        assert self._life is not None
+        self.alive = True
+        self.home.call_soon(self._life.start)
+
+    def adopt(self, actor: pykka.Actor, life: Lived) -> int:
+        """Have `actor` live here, from its constructor on; its generation."""
+        self.actor = actor
+        self._life = life
+        self.ref.repoint(actor)
+        self.generation += 1
+        return self.generation
+
+    def ended(self, reason: BaseException | None) -> None:
+        """The incarnation has ended: answer who stopped it, and tell who watched it."""
+        self.alive = False
+        self.reason = reason
+        stops, self._stops = self._stops, []
+        for stop, reply in stops:
+            stop.void = True
+            if reply is not None:
+                settle(reply, None)
+        watchers, self._watchers = self._watchers, {}
+        for notify in watchers.values():
+            notify(self.generation, reason)
+        if self.on_end is not None:
+            self.on_end(reason)
+        else:
+            self.close(reason)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a stop message waits."""
+        return bool(self._stops)
+
+    def watch(self, watcher: object, notify: Callable[[int, BaseException | None], None]) -> None:
+        """Call `notify(generation, reason)` when the current incarnation ends; at once when there is none."""
+        if self.alive:
+            self._watchers[watcher] = notify
+        else:
+            notify(self.generation, self.reason)
+
+    def unwatch(self, watcher: object) -> None:
+        """Forget a watcher; one that is unknown is none."""
+        self._watchers.pop(watcher, None)
+
+    def close(self, reason: BaseException | None) -> None:
+        """No further incarnation: the places below close too, what waits is answered, and the owner is told. Once."""
+        if self.stopped.is_set():
+            return
+        for child in tuple(self.children.values()):
+            child.close(reason)
+        self.reason = reason
+        self.stopped.set()
+        self._bury()
+        pykka.ActorRegistry.unregister(self.ref)
+        if self._parent is not None and self._parent.children.get(self.name) is self:
+            del self._parent.children[self.name]
+        if self.on_gone is not None:
+            try:
+                self.on_gone(cause_of(reason))
+            except Exception:
+                logger.exception("on_gone of %s failed", self.path)
+
+    def _bury(self) -> None:
+        self._awake = False  # first, so that what is put from here on wakes us again
+        while self._queue:
+            try:
+                envelope = self._queue.popleft()
+            except IndexError:  # another thread was faster
+                return
+            if envelope.reply_to is None:
+                continue
+            if isinstance(envelope.message, Stop):
+                settle(envelope.reply_to, None)
+            else:
+                settle_error(envelope.reply_to, as_answer(self.reason, self.path))
+
+
+def take_vacant_place() -> Place | None:
+    """The place whose actor is being constructed, once: actors that this one makes have places of their own."""
+    place = _vacant.get()
+    _vacant.set(None)
+    return place
+
+
+def settle(reply: pykka.Future[Any], value: object) -> None:
+    """Answer, unless somebody did already."""
+    if isinstance(reply, LoopFuture):
+        reply.try_set(value)
+    else:
+        reply.set(value)
+
+
+def settle_error(reply: pykka.Future[Any], error: BaseException) -> None:
+    """Answer with an error, unless somebody answered already."""
+    if isinstance(reply, LoopFuture):
+        reply.try_set_exception(error)
+    else:
+        reply.set_exception((type(error), error, error.__traceback__))
