@@ -244,11 +244,12 @@ def _read_timestamp(raw: bytes) -> dt.datetime | Timestamp:
     return Timestamp(milliseconds)
 
 
-def _unsigned(make: Callable[[int], int]) -> Callable[[bytes], int]:
+# `Any` below and not `int`: mypyc would take it as leave to turn the subclass into a plain integer.
+def _unsigned(make: Callable[[int], Any]) -> Callable[[bytes], Any]:
     return lambda raw: make(int.from_bytes(raw, "big"))
 
 
-def _signed(make: Callable[[int], int]) -> Callable[[bytes], int]:
+def _signed(make: Callable[[int], Any]) -> Callable[[bytes], Any]:
     return lambda raw: make(int.from_bytes(raw, "big", signed=True))
 
 
