@@ -6,6 +6,8 @@
 #   ACTORSTREAM_TEST_MANAGEMENT=http://host:15672       run against a broker that is there already
 #   ARGS="-k pattern"                    more arguments for pytest
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -53,5 +55,5 @@ $(VENV)/installed: pyproject.toml $(wildcard setup.py)
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m lab packages python3-venv
 	@echo "installing into $(VENV)"
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --disable-pip-version-check --progress-bar off --editable '.[dev]'
+	@$(RUN) -m pip install --disable-pip-version-check --editable '.[dev]' | grep -E '^(Collecting|Building|Installing|Successfully)'
 	@touch $@

@@ -5,7 +5,9 @@ Nothing here runs where `docker compose version` and `docker version` already an
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -43,12 +45,8 @@ def apt_install(*packages: str) -> None:
     names = " ".join(packages)
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise LabError(f"cannot install {names}: this is done with apt-get, as root only.\n{_WHAT_TO_INSTALL}")
-    # A third-party source that does not answer makes the update fail, and need not concern these packages.
+    _update_lists()
     lock = ("-o", "DPkg::Lock::Timeout=300")
-    try:
-        run_logged("apt-get", "update", "-q", what="apt-get update", log=STATE / "apt-update.log", timeout_s=300.0)
-    except LabError as error:
-        say(f"going on without all package lists: {str(error).splitlines()[-1]}")
     run_logged(
         *("apt-get", "install", "-y", "-q", "--no-install-recommends", *lock, *packages),
         what=f"apt-get install {names}",
@@ -56,6 +54,15 @@ def apt_install(*packages: str) -> None:
         timeout_s=900.0,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
     )
+
+
+@functools.cache  # once a run
+def _update_lists() -> None:
+    try:
+        run_logged("apt-get", "update", "-q", what="apt-get update", log=STATE / "apt-update.log", timeout_s=300.0)
+    except LabError as error:
+        # A third-party source that does not answer makes it fail, and need not concern the packages wanted here.
+        say(f"going on without all package lists: {str(error).splitlines()[-1]}")
 
 
 def debian_mirror() -> str:
@@ -70,8 +77,9 @@ def debian_mirror() -> str:
 def _ensure_daemon() -> None:
     if os.environ.get("DOCKER_HOST"):
         raise LabError(f"the engine at DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer")
-    if shutil.which("dockerd") is None:
-        apt_install("docker.io", "iptables")
+    if shutil.which("dockerd") is None or shutil.which("docker") is None:
+        # Since trixie the command is a package of its own.
+        apt_install("docker.io", "iptables", *(["docker-cli"] if _candidate("docker-cli") else []))
     if running():  # the package's own start script did it
         return
     if os.geteuid() != 0:
@@ -94,13 +102,19 @@ def _ensure_daemon() -> None:
 def _ensure_compose() -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise LabError(f"docker has no compose plugin.\n{_WHAT_TO_INSTALL}")
-    policy = run("apt-cache", "policy", "docker-compose")
-    if any(line.strip().startswith("Candidate: 2") for line in policy.splitlines()):
+    if _candidate("docker-compose").startswith("2"):
         apt_install("docker-compose")
     else:
         _extract_compose()
     if not succeeds("docker", "compose", "version"):
         raise LabError(f"the compose plugin was installed, but docker does not find it.\n{_WHAT_TO_INSTALL}")
+
+
+def _candidate(package: str) -> str:
+    """The version of a package that apt would install; empty for none."""
+    _update_lists()
+    found = re.search(r"Candidate: (\S+)", run("apt-cache", "policy", package))
+    return found[1] if found and found[1] != "(none)" else ""
 
 
 def _extract_compose() -> None:
@@ -128,10 +142,8 @@ def _extract_compose() -> None:
         )
         env = {**os.environ, "APT_CONFIG": str(work / "apt.conf")}
         run("apt-get", "update", "-q", env=env, timeout_s=180.0)
-        uri = run("apt-get", "download", "-q", "--print-uris", "docker-compose", env=env)
-        package = work / uri.split()[1]
-        subprocess.run(["apt-get", "download", "-q", "docker-compose"], cwd=work, env=env, check=True, timeout=180.0)
-        run("dpkg-deb", "-x", str(next(work.glob("docker-compose_*.deb"), package)), str(work / "root"))
+        run("apt-get", "download", "-q", "docker-compose", env=env, cwd=work, timeout_s=180.0)
+        run("dpkg-deb", "-x", str(next(work.glob("docker-compose_*.deb"))), str(work / "root"))
         _PLUGIN.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(work / "root/usr/libexec/docker/cli-plugins/docker-compose", _PLUGIN)
         _PLUGIN.chmod(0o755)

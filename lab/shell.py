@@ -26,7 +26,7 @@ def say(text: str) -> None:
     print(f"lab [{time.monotonic() - _started:5.1f}s] {text}", file=sys.stderr, flush=True)
 
 
-def run(*argv: str, timeout_s: float = 60.0, env: Mapping[str, str] | None = None) -> str:
+def run(*argv: str, timeout_s: float = 60.0, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
     """Run a command to its end and return its stdout, stripped.
 
     Raises:
@@ -35,7 +35,14 @@ def run(*argv: str, timeout_s: float = 60.0, env: Mapping[str, str] | None = Non
     command = " ".join(argv)
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=timeout_s, env=env, stdin=subprocess.DEVNULL, check=False
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     except FileNotFoundError as error:
         raise LabError(f"{argv[0]} is not installed") from error
