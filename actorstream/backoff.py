@@ -76,7 +76,7 @@ class Backoff:
         self._up_since = now
 
     def failed(self, now: float) -> None:
-        """What had worked ended at `now`; if it was up for `stable_s`, this is a new outage and counting starts again."""
+        """What had worked ended at `now`; after `stable_s` or more, this is a new outage, and counting starts again."""
         if self._up_since is not None and now - self._up_since >= self._policy.stable_s:
             self.reset()
         self._up_since = None

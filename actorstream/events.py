@@ -140,7 +140,7 @@ class PublishFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffsetGap(Event):
-    """Offsets from `wanted` up to, but not including, `first` are gone by retention: the consumer goes on after them."""
+    """Offsets from `wanted` up to, but not including, `first` are gone by retention: consuming goes on after them."""
 
     title: ClassVar[str] = "offset gap"
     level: ClassVar[str] = "ERROR"

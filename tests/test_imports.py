@@ -23,7 +23,7 @@ NOT_IN_WIRE = {"asyncio", "pykka", "select", "selectors", "socket", "ssl", "thre
 
 # What the supervisor stands on. Everything else in its folder is a concrete actor, or knows one.
 SUPERVISOR = "actorstream/actors/supervisor.py"
-SUPERVISOR_MAY_USE = {"future", "home", "inbox", "place", "runtime"}
+SUPERVISOR_MAY_USE = {"child", "future", "home", "reasons", "restart", "runtime"}
 
 
 def room(module: str) -> str:

@@ -43,8 +43,6 @@ class Home:
         own_thread: whether the loop runs in a thread of its own, which `close` ends.
     """
 
-    _all: weakref.WeakSet[Home] = weakref.WeakSet()
-
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None, thread: threading.Thread | None) -> None:
         self.loop = loop
         self.clock: Clock = clock if clock is not None else loop
@@ -54,7 +52,7 @@ class Home:
         self._ended: LoopFuture[None] = LoopFuture()
         self._stopping = False
         self._forked = False
-        Home._all.add(self)
+        _homes.add(self)
 
     @classmethod
     def here(cls, *, clock: Clock | None = None) -> Self:
@@ -113,7 +111,7 @@ class Home:
             self.loop.call_soon_threadsafe(callback, *args)
 
     def stop(self) -> None:
-        """Ask the thread of `in_thread` to end, whatever runs on its loop. Any thread; does not wait. Again: nothing."""
+        """Ask the thread of `in_thread` to end, whatever runs on its loop. Any thread; does not wait."""
         if self.own_thread and not self._forked:
             self._stopping = True
             with contextlib.suppress(RuntimeError):  # closed already
@@ -152,8 +150,11 @@ class Home:
             raise WrongLoop("a loop cannot wait for its own end")
 
 
+_homes: weakref.WeakSet[Home] = weakref.WeakSet()
+
+
 def _after_fork() -> None:
-    for home in Home._all:  # noqa: SLF001 - a module function for the class above
+    for home in _homes:
         home._forked = True  # noqa: SLF001
 
 

@@ -63,9 +63,9 @@ class Life:
         return self._place.home
 
     @property
-    def leaving(self) -> bool:
-        """Whether it is going to end, or has ended."""
-        return self._leaving
+    def reason(self) -> Exception | None:
+        """Why it is going to end, or has ended."""
+        return self._reason
 
     def tell(self, message: object) -> None:
         """Tell this incarnation; the next one drops the message."""
@@ -248,7 +248,7 @@ class Life:
             await self.belongings.put_away(clock)
             if self._raised and error is not None:
                 await self._hook(lambda: actor.on_failure(type(error), error, error.__traceback__))
-            await self._hook(lambda: actor.on_stop())
+            await self._hook(actor.on_stop)
             await self.belongings.put_away(clock)  # what the hooks have spawned
         finally:
             # Also when this task is cancelled, as at the end of asyncio.run(): nobody is left waiting.
@@ -256,7 +256,7 @@ class Life:
             if self._killer is not None:
                 self._killer.cancel()
             self.belongings.release(self._reason)
-            self._place.ended(self._reason)
+            self._place.ended(self, self._reason)
 
     async def _hook(self, hook: Callable[[], object]) -> None:
         """Run a hook within what is left of the deadline, but at least `GRACE_S`; what it raises is logged."""

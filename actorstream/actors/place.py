@@ -40,7 +40,7 @@ class Fenced:
 
 
 class Stop:
-    """Pykka's stop message once it is in an inbox: in order, and void when the incarnation it was meant for has ended."""
+    """Pykka's stop message in an inbox: in order, and void when the incarnation it was meant for has ended."""
 
     __slots__ = ("void",)
 
@@ -51,6 +51,10 @@ class Stop:
 class Lived(Protocol):
     """What a place knows of the life in it: `life.Life`."""
 
+    @property
+    def state(self) -> str:
+        """How far it is."""
+
     def start(self) -> None:
         """Run `on_start`."""
 
@@ -59,6 +63,9 @@ class Lived(Protocol):
 
     def heed_stop(self) -> None:
         """A stop message has come."""
+
+    def kill(self) -> None:
+        """End at once."""
 
     def is_handling_in(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` runs its current hook or handler."""
@@ -98,6 +105,7 @@ class Place:
         actor: the latest one; kept when it has ended, so that proxies can be made between two lives.
         alive: whether it lives, from before `on_start` until after `on_stop`.
         reason: why the latest one ended.
+        since: when it began, or when it ended if it has (the clock's seconds).
         shutdown_s: how long an actor that has to end may go on with what it is doing.
         on_running, on_end: the supervisor's; the latter gets the reason. Without one, the place ends with its actor.
         on_gone: called once when the place closes, with the cause or None.
@@ -125,6 +133,7 @@ class Place:
         self._life: Lived | None = None
         self.alive = False
         self.reason: BaseException | None = None
+        self.since = 0.0
         self.shutdown_s = shutdown_s
         self.on_running: Callable[[], None] | None = None
         self.on_end: Callable[[BaseException | None], None] | None = None
@@ -231,6 +240,7 @@ class Place:
         assert self.home is not None
         assert self._life is not None
         self.alive = True
+        self.since = self.home.clock.time()
         self.home.call_soon(self._life.start)
 
     def adopt(self, actor: pykka.Actor, life: Lived) -> int:
@@ -241,10 +251,14 @@ class Place:
         self.generation += 1
         return self.generation
 
-    def ended(self, reason: BaseException | None) -> None:
-        """The incarnation has ended: answer who stopped it, and tell who watched it."""
+    def ended(self, life: Lived, reason: BaseException | None) -> None:
+        """An incarnation has ended: answer who stopped it, and tell who watched it."""
+        if life is not self._life:  # it was left behind, and the next one lives here already
+            return
         self.alive = False
         self.reason = reason
+        if self.home is not None:
+            self.since = self.home.clock.time()
         stops, self._stops = self._stops, []
         for stop, reply in stops:
             stop.void = True
@@ -257,6 +271,20 @@ class Place:
             self.on_end(reason)
         else:
             self.close(reason)
+
+    @property
+    def state(self) -> str:
+        """Of the latest incarnation: "starting", "running", "stopping" or "stopped"."""
+        return "stopped" if self._life is None else self._life.state
+
+    def request_stop(self) -> None:
+        """Have the incarnation end when it has handled what it was told before, within `shutdown_s`."""
+        self.put(Envelope(_ActorStop()))
+
+    def kill(self) -> None:
+        """Have the incarnation end at once."""
+        if self.alive and self._life is not None:
+            self._life.kill()
 
     @property
     def stop_requested(self) -> bool:
@@ -273,6 +301,13 @@ class Place:
     def unwatch(self, watcher: object) -> None:
         """Forget a watcher; one that is unknown is none."""
         self._watchers.pop(watcher, None)
+
+    def child(self, name: str, home: Home, actor_class: type[pykka.Actor]) -> Place:
+        """The place below this one of that name; made if there is none."""
+        place = self.children.get(name)
+        if place is None:
+            place = self.children[name] = Place(actor_class, name=name, home=home, parent=self)
+        return place
 
     def close(self, reason: BaseException | None) -> None:
         """No further incarnation: the places below close too, what waits is answered, and the owner is told. Once."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import TracebackType
 from typing import Any, TypeVar
 
 import pykka
@@ -92,6 +93,32 @@ class StreamActor(pykka.Actor):
         """What a snapshot of the tree shows of it. Called at any time on the loop, also while a handler awaits."""
         return {}
 
+    # Hooks: plain or async. Pykka says that they return nothing; Any lets them return a coroutine.
+
+    def on_start(self) -> Any:
+        """Before the first message. What it raises is a failure of the actor. Cancelled when the actor has to end."""
+
+    def on_receive(self, message: Any) -> Any:
+        """Handle a message; the value answers an ask, a `LoopFuture` does once it is settled.
+
+        The default logs a warning.
+        """
+        return super().on_receive(message)
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Any:
+        """After an exception that nobody handled, before `on_stop`."""
+
+    def on_stop(self) -> Any:
+        """At the end, whatever the reason, also if `on_start` failed: let go of everything. What it raises is logged.
+
+        Cancelled when the actor's deadline is over, but it has a second at least.
+        """
+
     # For the actor itself, on its loop
 
     def exit(self, reason: BaseException | None = None) -> None:
@@ -103,11 +130,11 @@ class StreamActor(pykka.Actor):
         self._life.leave(reason)
 
     def spawn(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
-        """Run a coroutine beside the messages: cancelled when the actor ends, and its failure is the actor's failure."""
+        """Run a coroutine beside the messages: cancelled when the actor ends; its failure is the actor's failure."""
         return self._life.belongings.spawn(self.home.loop, work)
 
     def call_later(self, delay: float, message: object) -> Timer:
-        """Tell itself `message` after `delay` seconds of the home's clock, unless this incarnation has ended by then."""
+        """Tell itself `message` after `delay` seconds of the home's clock, unless this incarnation ends before."""
         return self._life.belongings.set_timer(self.home.clock, delay, message)
 
     def tell_self(self, message: object) -> None:
