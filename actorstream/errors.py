@@ -350,14 +350,14 @@ class OffsetGap(ConsumeError):
 class StreamTruncated(ConsumeError):
     """The offset wanted lies beyond the end: the stream was deleted and made anew, or lost its tail."""
 
-    def __init__(self, stream: str, wanted: int, end: int) -> None:
+    def __init__(self, stream: str, wanted: int, last_chunk_id: int) -> None:
         super().__init__(
-            f"offset {wanted} is beyond the end of stream {stream!r} (next offset {end}): "
+            f"offset {wanted} is beyond the end of stream {stream!r}, whose last chunk begins at {last_chunk_id}: "
             "it was deleted and made anew, or lost its tail"
         )
         self.stream = stream
         self.wanted = wanted
-        self.end = end
+        self.last_chunk_id = last_chunk_id
 
 
 class HandlerFailed(ConsumeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 from dataclasses import dataclass
 
 from actorstream.errors import InvalidArgument
@@ -80,7 +81,7 @@ def since(moment: dt.datetime | float) -> OffsetSpecification:
         seconds = float(moment)
     else:
         raise InvalidArgument(f"a timestamp is an aware datetime or seconds since the epoch, not {moment!r}")
-    milliseconds = round(seconds * 1000) if seconds == seconds and abs(seconds) < 2**52 else None
+    milliseconds = round(seconds * 1000) if math.isfinite(seconds) and abs(seconds) < 2**52 else None
     if milliseconds is None or abs(milliseconds) >= 2**63:
         raise InvalidArgument(f"{moment!r} is no moment the protocol can carry")
     return OffsetSpecification(OffsetType.TIMESTAMP, milliseconds)

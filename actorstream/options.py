@@ -1,12 +1,13 @@
-"""What a user may set, as frozen keyword-only dataclasses; every value is checked when it is made.
+"""What a user may set: frozen keyword-only dataclasses, whose values are checked when they are made.
 
-Durations are seconds and may be fractions; sizes are bytes. A wrong value raises `InvalidArgument` at once, never later.
+Durations are seconds and may be fractions; sizes are bytes. A wrong one raises `InvalidArgument` at once, never later.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 import re
 import ssl as ssl_module
 from collections.abc import Mapping
@@ -19,7 +20,18 @@ from actorstream.errors import InvalidArgument
 DEFAULT_PORT = 5552
 DEFAULT_TLS_PORT = 5551
 
-_SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZE_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 
 
 def _require(ok: bool, message: str) -> None:
@@ -28,7 +40,7 @@ def _require(ok: bool, message: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def _positive(name: str, value: float | None, *, optional: bool = False) -> None:
@@ -93,7 +105,7 @@ class LeaderLocator(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamArguments:
-    """The arguments of a new stream (protocol section Create), checked here since the broker drops the connection on some.
+    """The arguments of a new stream (protocol section Create); on some wrong ones the broker would drop the connection.
 
     Attributes:
         max_length: bytes the stream may hold before its oldest segment goes; "10GB" works too.
@@ -165,7 +177,7 @@ class Address:
 def parse_uri(uri: str) -> Address:
     """`rabbitmq-stream://user:password@host:port/vhost`, or `rabbitmq-stream+tls://…`.
 
-    User, password and vhost are percent-decoded; no path, or "/", means the default vhost. Default ports: 5552, TLS 5551.
+    User, password and vhost are percent-decoded; no path, or "/", means the default vhost. Ports: 5552, TLS 5551.
 
     Raises:
         InvalidArgument: another scheme, no host, or a port that is none.
@@ -228,7 +240,8 @@ class ConnectionOptions:
         _count("heartbeat_s", self.heartbeat_s, 0, 2**31)
         _count("frame_max", self.frame_max, 0, 2**31)
         _require(
-            self.frame_max == 0 or self.frame_max >= 1024, f"frame_max is 0 or at least 1024 bytes, not {self.frame_max}"
+            self.frame_max == 0 or self.frame_max >= 1024,
+            f"frame_max is 0 or at least 1024 bytes, not {self.frame_max}",
         )
         for name in ("connect_timeout_s", "rpc_timeout_s", "hedge_s"):
             _positive(name, getattr(self, name))
@@ -320,5 +333,6 @@ class ConsumerOptions:
         _count("credit", self.credit, 2, 32_767)
         _require(isinstance(self.on_gap, OnGap), f"on_gap is a member of OnGap, not {self.on_gap!r}")
         _require(
-            isinstance(self.on_truncated, OnTruncated), f"on_truncated is a member of OnTruncated, not {self.on_truncated!r}"
+            isinstance(self.on_truncated, OnTruncated),
+            f"on_truncated is a member of OnTruncated, not {self.on_truncated!r}",
         )

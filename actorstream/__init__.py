@@ -1,0 +1,69 @@
+"""actorstream: a client for RabbitMQ Streams in which every long-lived thing is an actor under a supervisor.
+
+Brokers die, leaders move, networks split; the tree heals, and `async for` goes on.
+"""
+
+from actorstream import blocking, errors, events, offset
+from actorstream.actors.mailbox import Deliver, Publish, Published
+from actorstream.actors.outbox import BatchReceipt, Body, Receipt
+from actorstream.actors.supervisor import Node
+from actorstream.backoff import BackoffPolicy
+from actorstream.client import Client, OffsetLike, StreamMetadata, StreamStatistics, connect
+from actorstream.consumer import Consumer
+from actorstream.errors import ActorStreamError, PublishError
+from actorstream.handling import ErrorPolicy, Handler, Park, Skip, Stop
+from actorstream.offset import OffsetSpecification
+from actorstream.options import (
+    ConnectionOptions,
+    Endpoint,
+    LeaderLocator,
+    OnGap,
+    OnTruncated,
+    Replay,
+    StreamArguments,
+)
+from actorstream.producer import Producer
+from actorstream.wire.amqp import Header, Properties
+from actorstream.wire.message import Message
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActorStreamError",
+    "BackoffPolicy",
+    "BatchReceipt",
+    "Body",
+    "Client",
+    "ConnectionOptions",
+    "Consumer",
+    "Deliver",
+    "Endpoint",
+    "ErrorPolicy",
+    "Handler",
+    "Header",
+    "LeaderLocator",
+    "Message",
+    "Node",
+    "OffsetLike",
+    "OffsetSpecification",
+    "OnGap",
+    "OnTruncated",
+    "Park",
+    "Producer",
+    "Properties",
+    "Publish",
+    "PublishError",
+    "Published",
+    "Receipt",
+    "Replay",
+    "Skip",
+    "Stop",
+    "StreamArguments",
+    "StreamMetadata",
+    "StreamStatistics",
+    "blocking",
+    "connect",
+    "errors",
+    "events",
+    "offset",
+]

@@ -1,0 +1,148 @@
+"""What outlives a subscriber's incarnations: how far the consumer has come, and where a new subscription starts.
+
+A plain object with two sides. The *handle* moves a `Progress` while it dispatches; the *subscriber actor* reads it
+when it subscribes anew, and keeps the ledger of credit. Each field has one writer, so that the two may live on
+different threads. When the place is given up (the stream is another one now), the cursor gets a new progress: what the
+handle still writes to the old one changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actorstream import offset
+from actorstream.offset import OffsetSpecification, OffsetType
+from actorstream.wire.chunk import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One chunk on its way from the subscriber to the consumer.
+
+    `attachment` names the subscription that brought it, whose credit it used; `progress` is what it advances.
+    """
+
+    chunk: Chunk
+    attachment: int
+    progress: Progress
+    committed_chunk_id: int | None
+
+
+class Progress:
+    """How far the consumer has come. Offsets count records."""
+
+    __slots__ = ("completed", "position")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        """The next offset to be dispatched. All below was dispatched or is not wanted: a chunk that the broker sends
+        again is cut here."""
+        self.completed: int | None = None
+        """The last offset whose processing ended: what may be stored. The two differ by what is in hand."""
+
+
+class Cursor:
+    """The place of one logical consumer in its stream; see the module."""
+
+    def __init__(self, specification: OffsetSpecification) -> None:
+        self.specification = specification
+        """What the user asked for."""
+        self.progress = self._begin(specification)
+        self.last_chunk_id = -1
+        """The newest chunk that was received; the end of the stream can never be before it."""
+        self._pin: OffsetSpecification | None = None
+        self._skip_through = -1
+
+    @staticmethod
+    def _begin(specification: OffsetSpecification) -> Progress:
+        return Progress(specification.value if specification.type is OffsetType.OFFSET else 0)
+
+    def pin(self, specification: OffsetSpecification, *, skip_through: int = -1) -> None:
+        """Replace a specification that means something else later ("next", "last") by what it meant at first.
+
+        `skip_through`: the chunk up to which everything was there before the consumer came, and is not for it.
+        """
+        self._pin = specification
+        self._skip_through = skip_through
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a new subscription would start at a place of its own, not at the user's specification."""
+        return self._pin is not None or self.last_chunk_id >= 0
+
+    def resume(self) -> OffsetSpecification:
+        """Where a new subscription starts: after all that was dispatched, else where the first one was meant to."""
+        if self.progress.position > 0 and self.last_chunk_id >= 0:
+            return offset.at(self.progress.position)
+        return self._pin or self.specification
+
+    def received(self, chunk: Chunk) -> None:
+        """A chunk came in (the subscriber's side)."""
+        if self.last_chunk_id < 0 and self._pin is None and self.specification.type is not OffsetType.OFFSET:
+            # "first", "last" and a timestamp mean this chunk from now on, even when the stream moves on meanwhile.
+            self._pin = offset.at(chunk.chunk_id)
+        self.last_chunk_id = max(self.last_chunk_id, chunk.chunk_id)
+
+    def start_in(self, chunk: Chunk) -> int:
+        """The first offset of a chunk that is still to be dispatched (the handle's side)."""
+        if chunk.chunk_id <= self._skip_through:
+            return chunk.next_offset
+        return max(self.progress.position, chunk.chunk_id)
+
+    def restart(self, specification: OffsetSpecification) -> None:
+        """Forget the place: the stream is another one now, or was cut off. What is under way is dropped."""
+        self.specification = specification
+        self.progress = self._begin(specification)
+        self.last_chunk_id = -1
+        self._pin = None
+        self._skip_through = -1
+
+
+class CreditLedger:
+    """Credit of one subscription: granted - delivered == what the broker may still send. One credit is one chunk."""
+
+    __slots__ = ("delivered", "granted", "held", "paused", "returned")
+
+    def __init__(self, initial: int) -> None:
+        self.granted = initial
+        self.delivered = 0
+        self.returned = 0
+        self.held = 0
+        """Chunks that are done while the consumer pauses: their credit goes back when it resumes."""
+        self.paused = False
+
+    @property
+    def outstanding(self) -> int:
+        """Chunks the broker may still send."""
+        return self.granted - self.delivered
+
+    @property
+    def in_hand(self) -> int:
+        """Chunks that were delivered and are not done."""
+        return self.delivered - self.returned
+
+    def deliver(self) -> None:
+        """A chunk arrived."""
+        self.delivered += 1
+
+    def give_back(self, count: int) -> int:
+        """So many chunks are done; returns the credit to grant now."""
+        self.returned += count
+        self.held += count
+        return self._grant()
+
+    def pause(self) -> None:
+        """Stop granting; what the broker may still send goes on arriving."""
+        self.paused = True
+
+    def resume(self) -> int:
+        """Grant again; returns the credit to grant now."""
+        self.paused = False
+        return self._grant()
+
+    def _grant(self) -> int:
+        if self.paused:
+            return 0
+        count, self.held = self.held, 0
+        self.granted += count
+        return count

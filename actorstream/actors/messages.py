@@ -1,0 +1,291 @@
+"""The messages that actors exchange, grouped by receiver. Frozen: a message belongs to nobody once it is sent.
+
+An `attachment` names one tie between an entity (publisher or subscriber) and one connection. It is never used again,
+so that an entity drops what an older tie still has to say (F10, F11, F61).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pykka
+
+from actorstream.offset import OffsetSpecification
+from actorstream.options import Endpoint
+from actorstream.wire import commands as wire
+from actorstream.wire.chunk import Chunk
+
+Ref = pykka.ActorRef[Any]
+
+# To the Locator -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Ask: try every known broker once. -> `Negotiated` of the first that answers; raises why none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhereIs:
+    """Ask: the members of a stream, as soon as it has a leader. -> `Members`. Raises StreamDoesNotExist."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Where the members of a stream were when the answer was given. `replicas` may be empty."""
+
+    leader: Endpoint
+    replicas: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Ask: what the brokers say of some streams at this moment. -> dict of stream name to `StreamState`."""
+
+    streams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One stream in a metadata answer: response code 1 and members, or another code."""
+
+    code: int
+    leader: Endpoint | None
+    replicas: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Administer:
+    """Ask: carry a request out on some control connection. -> its response, whose code was checked.
+
+    `repeatable`: it may be sent again when its connection is lost before the answer.
+    """
+
+    command: wire.Request
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOffset:
+    """Tell or ask: hand a StoreOffset to a broker. The broker never answers one."""
+
+    reference: str
+    stream: str
+    offset: int
+
+
+# To the Pool ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Ask: a place for one more entity on a connection to a broker. -> `Slot`, at once; it may still be connecting."""
+
+    endpoint: Endpoint
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place on a connection: an id that is used by nobody else there. `entity_id` is -1 on control connections."""
+
+    connection: Ref
+    name: str
+    endpoint: Endpoint
+    role: str
+    entity_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Tell: a slot is not used any more, and the broker knows."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Tell: put no new entity on this connection; close it when the last one has left."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LostCredit:
+    """Tell: so many entries were sent on this connection and will never be confirmed there.
+
+    The broker does not give their credit back, and stops reading a connection that has lost too much of it (W5).
+    """
+
+    name: str
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionUp:
+    """Tell: a connection is open (from itself)."""
+
+    name: str
+
+
+# To a Connection ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Ask: wait until the connection is open. -> `Negotiated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What a connection settled with its broker."""
+
+    endpoint: Endpoint
+    frame_max: int
+    heartbeat_s: int
+    broker_version: str
+    advertised: Endpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Ask: send a command and wait for its answer. -> the response, whatever its code."""
+
+    command: wire.Request
+
+
+@dataclass(frozen=True, slots=True)
+class SendCommand:
+    """Tell: send a command that has no answer."""
+
+    command: wire.Command
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrames:
+    """Tell: send frames as they are."""
+
+    frames: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class AttachPublisher:
+    """Ask: declare a publisher and send its confirms to `ref` from now on. Raises the broker's refusal."""
+
+    slot: Slot
+    attachment: int
+    ref: Ref
+    stream: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachSubscriber:
+    """Ask: subscribe, and send chunks to `ref` from now on. Raises the broker's refusal."""
+
+    slot: Slot
+    attachment: int
+    ref: Ref
+    stream: str
+    offset: OffsetSpecification
+    credit: int
+    properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Tell or ask: end an attachment; the slot is given back once the broker has answered."""
+
+    attachment: int
+
+
+# To a Publisher -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Tell: the outbox has something to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Tell: the broker confirmed these publishing ids."""
+
+    attachment: int
+    ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Tell: the broker refused these (publishing id, code)."""
+
+    attachment: int
+    failures: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDeadlines:
+    """Tell (from its own timer): settle what has passed its deadline."""
+
+
+# To a Subscriber ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Tell: a chunk arrived."""
+
+    attachment: int
+    chunk: Chunk
+    committed_chunk_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksDone:
+    """Tell (from the handle): so many chunks of this attachment are done; their credit may go back."""
+
+    attachment: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkBroken:
+    """Tell (from the handle): a chunk could not be decoded."""
+
+    attachment: int
+    chunk_id: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Tell: return no credit until `Resume`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Tell: return credit again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreditRefused:
+    """Tell: the broker answered a credit with a code."""
+
+    attachment: int
+    code: int
+
+
+# To a Publisher or a Subscriber ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyChanged:
+    """Tell: the member behind this attachment is gone (MetadataUpdate); so is the entity on that connection."""
+
+    attachment: int
+    stream: str
+    code: int

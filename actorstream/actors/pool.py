@@ -1,0 +1,245 @@
+"""Which connection hosts which publisher and subscriber: up to 256 of a kind on one, publishers and subscribers apart.
+
+The broker stops reading a connection whose publishers are ahead of the disk, and with it everything else that comes
+over that socket; hence one connection never has both. Connections are made when they are needed, shared by whoever
+goes to the same broker in the same role, and closed when nobody is left on them.
+
+Nobody else opens a connection. So this is also where a broker that cannot be reached is spared: all who want to go
+there wait for one attempt, and the attempts are spaced, however many entities ask (F18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from actorstream import events
+from actorstream.actors import messages as m
+from actorstream.actors.connection import Connection
+from actorstream.actors.runtime import StreamActor
+from actorstream.actors.supervisor import ChildSpec, RestartPolicy, StartChild, StopChild
+from actorstream.backoff import Backoff
+from actorstream.errors import ResponseError
+from actorstream.options import ConnectionOptions, Endpoint
+from actorstream.transport import Opener
+
+CONTROL = "control"
+PUBLISHING = "publisher"
+CONSUMING = "consumer"
+
+IDS = 256
+"""Publisher ids, and subscription ids, of one connection: they are one byte each (W13)."""
+LINGER_S = 2.0
+"""How long an empty connection is kept for the next one who goes there: a restart should not cost a handshake."""
+LOST_CREDIT_LIMIT = 10_000
+"""Entries whose credit a connection may lose before it takes no new publisher. The broker blocks at 50,000 (W5)."""
+REFUSED_DELAY_S = 5.0
+"""Least pause after a log-in was refused: to insist would lock the account (F87)."""
+
+_attachments = itertools.count(1)
+
+
+def next_attachment() -> int:
+    """A number for a tie between an entity and a connection; never used twice in this process."""
+    return next(_attachments)
+
+
+class EntityIds:
+    """The ids 0 to 255 of one kind on one connection, given out round robin.
+
+    Round robin, and not the lowest free one: what is still on the wire for an id that was given back should find it
+    unused for as long as possible (F32, F61).
+    """
+
+    def __init__(self) -> None:
+        self._used: set[int] = set()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    @property
+    def full(self) -> bool:
+        """Whether none is left."""
+        return len(self._used) == IDS
+
+    def take(self) -> int:
+        """A free id. There must be one."""
+        while self._next in self._used:
+            self._next = (self._next + 1) % IDS
+        entity_id = self._next
+        self._used.add(entity_id)
+        self._next = (entity_id + 1) % IDS
+        return entity_id
+
+    def give_back(self, entity_id: int) -> None:
+        """The id is free again; one that is free already stays so."""
+        self._used.discard(entity_id)
+
+
+@dataclass(slots=True)
+class _Line:
+    """One connection, as the pool sees it."""
+
+    name: str
+    endpoint: Endpoint
+    role: str
+    ref: m.Ref
+    ids: EntityIds = field(default_factory=EntityIds)
+    up: bool = False
+    retired: bool = False
+    lost_credit: int = 0
+
+
+@dataclass(slots=True)
+class _Gate:
+    """When a broker may be tried again."""
+
+    backoff: Backoff
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class PoolState:
+    """What survives an incarnation of the pool: the connections do not end with it."""
+
+    lines: dict[str, _Line] = field(default_factory=dict)
+    gates: dict[Endpoint, _Gate] = field(default_factory=dict)
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+
+@dataclass(frozen=True, slots=True)
+class _LineGone:
+    name: str
+    reason: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class _CloseIfIdle:
+    name: str
+
+
+class Pool(StreamActor):
+    """The actor; see the module."""
+
+    def __init__(
+        self,
+        *,
+        state: PoolState,
+        connections: m.Ref,
+        options: ConnectionOptions,
+        opener: Opener,
+        emit: Callable[[events.Event], None],
+    ) -> None:
+        super().__init__()
+        self._state = state
+        self._connections = connections
+        self._options = options
+        self._opener = opener
+        self._emit = emit
+
+    def describe(self) -> dict[str, object]:
+        """What the tree shows of it."""
+        lines = self._state.lines.values()
+        return {"connections": len(lines), "entities": sum(len(line.ids) for line in lines)}
+
+    async def on_receive(self, message: object) -> object:
+        """Handle one message of `messages`, section "To the Pool"."""
+        match message:
+            case m.Lease(endpoint=endpoint, role=role):
+                return await self._lease(endpoint, role)
+            case m.Release(slot=slot):
+                self._release(slot)
+            case m.Retire(name=name):
+                if (line := self._state.lines.get(name)) is not None:
+                    await self._retire(line)
+            case m.LostCredit(name=name, entries=entries):
+                if (line := self._state.lines.get(name)) is not None:
+                    line.lost_credit += entries
+                    if line.lost_credit >= LOST_CREDIT_LIMIT:
+                        await self._retire(line)
+            case m.ConnectionUp(name=name):
+                if (line := self._state.lines.get(name)) is not None:
+                    line.up = True
+                    self._gate(line.endpoint).backoff.succeeded(asyncio.get_running_loop().time())
+            case _CloseIfIdle(name=name):
+                line = self._state.lines.get(name)
+                if line is not None and not len(line.ids):
+                    await self._close(line)
+            case _LineGone(name=name, reason=reason):
+                self._on_gone(name, reason)
+            case _:
+                return super().on_receive(message)
+        return None
+
+    async def _lease(self, endpoint: Endpoint, role: str) -> m.Slot:
+        for line in self._state.lines.values():
+            if line.endpoint == endpoint and line.role == role and not line.retired and not line.ids.full:
+                break
+        else:
+            line = await self._connect(endpoint, role)
+        return m.Slot(line.ref, line.name, endpoint, role, -1 if role == CONTROL else line.ids.take())
+
+    async def _connect(self, endpoint: Endpoint, role: str) -> _Line:
+        number = next(self._state.numbers)
+        name = f"{role}-{endpoint}-{number}"
+        delay = max(0.0, self._gate(endpoint).until - asyncio.get_running_loop().time())
+        me = self.actor_ref
+
+        def factory() -> Connection:
+            return Connection(
+                line_name=name,
+                endpoint=endpoint,
+                role=role,
+                options=self._options,
+                opener=self._opener,
+                start_delay_s=delay,
+                pool=me,
+                emit=self._emit,
+            )
+
+        def gone(reason: BaseException | None) -> None:
+            if me.is_alive():
+                me.tell(_LineGone(name, reason))
+
+        spec = ChildSpec(name=name, factory=factory, restart=RestartPolicy.TEMPORARY, on_gone=gone)
+        ref = await self._connections.ask(StartChild(spec), block=False)
+        line = self._state.lines[name] = _Line(name, endpoint, role, ref)
+        return line
+
+    def _gate(self, endpoint: Endpoint) -> _Gate:
+        gate = self._state.gates.get(endpoint)
+        if gate is None:
+            gate = self._state.gates[endpoint] = _Gate(Backoff(self._options.backoff, random.Random()))
+        return gate
+
+    def _release(self, slot: m.Slot) -> None:
+        line = self._state.lines.get(slot.name)
+        if line is not None:
+            line.ids.give_back(slot.entity_id)
+            if not len(line.ids):
+                self.call_later(0.0 if line.retired else LINGER_S, _CloseIfIdle(line.name))
+
+    async def _retire(self, line: _Line) -> None:
+        line.retired = True
+        if not len(line.ids):
+            await self._close(line)
+
+    async def _close(self, line: _Line) -> None:
+        del self._state.lines[line.name]
+        # Told, not asked: a polite close may take a second, and nobody else should wait for it.
+        self._connections.tell(StopChild(line.name))
+
+    def _on_gone(self, name: str, reason: BaseException | None) -> None:
+        line = self._state.lines.pop(name, None)
+        if line is None or line.up:
+            return
+        now = asyncio.get_running_loop().time()
+        gate = self._gate(line.endpoint)
+        if now >= gate.until:  # not once for each of several lines that failed together
+            gate.backoff.failed(now)
+            delay = gate.backoff.next_delay()
+            gate.until = now + (max(delay, REFUSED_DELAY_S) if isinstance(reason, ResponseError) else delay)

@@ -1,0 +1,258 @@
+"""One logical publisher: declares itself on the stream's leader, sends what its outbox holds, and settles the answers.
+
+An incarnation lives as long as its attachment to one connection. Whatever ends that (a lost connection, a moved
+leader, a refusal that may pass) ends the incarnation; the next one asks where the leader is now, and replays the
+outbox's window in order before anything new. All that must survive is in the `Outbox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+import pykka
+
+from actorstream import events
+from actorstream.actors import messages as m
+from actorstream.actors.future import LoopFuture
+from actorstream.actors.mailbox import Publish, Published
+from actorstream.actors.outbox import NEVER, Outbox, Receipt, encode_entry
+from actorstream.actors.pool import PUBLISHING, next_attachment
+from actorstream.actors.runtime import Down, Retry, StreamActor, ask
+from actorstream.errors import (
+    ActorStreamError,
+    ConnectionLost,
+    OutboxFull,
+    PreconditionFailed,
+    StreamNotAvailable,
+    Unconfirmed,
+    response_error,
+)
+from actorstream.options import Endpoint, ProducerOptions, Replay
+from actorstream.wire import commands as c
+from actorstream.wire.constants import ResponseCode
+from actorstream.wire.publish import publish_frames
+
+DEADLINE_GRAIN_S = 0.25
+"""How late the outcome of a message may be told after its deadline: deadlines are looked at in steps of this."""
+
+
+class Publisher(StreamActor):
+    """The actor; see the module."""
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        options: ProducerOptions,
+        outbox: Outbox,
+        locator: m.Ref,
+        pool: m.Ref,
+        emit: Callable[[events.Event], None],
+        last_broker: list[Endpoint],
+        ready: LoopFuture[None],
+    ) -> None:
+        super().__init__()
+        self._stream = stream
+        self._options = options
+        self._outbox = outbox
+        self._locator = locator
+        self._pool = pool
+        self._emit = emit
+        self._last_broker = last_broker
+        self._ready = ready
+        self._slot: m.Slot | None = None
+        self._connection: m.Ref | None = None
+        self._attachment = -1
+        self._frame_max = 0
+        self._doing = "starting"
+        self._deadline_timer = False
+
+    def describe(self) -> dict[str, object]:
+        """What the tree shows of it."""
+        return {
+            "stream": self._stream,
+            "broker": str(self._slot.endpoint) if self._slot else "",
+            "doing": self._doing,
+            "queued": self._outbox.queued,
+            "in_flight": self._outbox.in_flight,
+            "confirmed": self._outbox.confirmed,
+            "failed": self._outbox.failed,
+        }
+
+    # Life ---------------------------------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Attach in a task of its own, so that deadlines are kept while there is no leader to attach to."""
+        self._check_deadlines()
+        self.spawn(self._attach())
+
+    async def _attach(self) -> None:
+        """Find the leader, declare, replay the window; only then is anything new sent."""
+        self._doing = "waiting for a leader"
+        members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
+        self._doing = f"attaching to {members.leader}"
+        slot: m.Slot = await ask(self._pool, m.Lease(members.leader, PUBLISHING))
+        self._slot = slot
+        self._attachment = next_attachment()
+        negotiated: m.Negotiated = await ask(slot.connection, m.Open())
+        self.monitor(slot.connection)
+        self._frame_max = self._outbox.frame_max = negotiated.frame_max
+        await self._declare(slot)
+        if self._options.name:
+            await self._continue_sequence(slot)
+        elif self._options.replay is Replay.FAIL:
+            self._outbox.fail_window(
+                lambda: Unconfirmed("the connection was lost before the confirm: it may be stored")
+            )
+        self._connection = slot.connection
+        self._doing = "publishing"
+        self._moved_to(slot.endpoint)
+        self._outbox.fail_oversized()
+        self._send(self._outbox.replay())
+        self._flush()
+        self._ready.try_set(None)
+
+    async def _declare(self, slot: m.Slot) -> None:
+        try:
+            await ask(
+                slot.connection,
+                m.AttachPublisher(slot, self._attachment, self.actor_ref, self._stream, self._options.name),
+            )
+        except PreconditionFailed as error:
+            # A resource alarm, or our own predecessor that the broker has not buried yet: both pass (F21, W2).
+            raise Retry(error) from error
+
+    async def _continue_sequence(self, slot: m.Slot) -> None:
+        """Number what is new above what the broker holds under our name; what is in the window keeps its ids (F26)."""
+        response = await ask(slot.connection, m.Request(c.QueryPublisherSequence(self._options.name, self._stream)))
+        if response.code != ResponseCode.OK:
+            raise response_error(response.code, f"the publishing sequence of {self._options.name!r}")
+        self._outbox.continue_after(response.sequence)
+
+    def _moved_to(self, endpoint: Endpoint) -> None:
+        if self._last_broker and self._last_broker[0] != endpoint:
+            self._emit(
+                events.Moved(path=self.path, stream=self._stream, origin=str(self._last_broker[0]), to=str(endpoint))
+            )
+        self._last_broker[:] = [endpoint]
+
+    def on_stop(self) -> None:
+        """The connection takes the publisher off the broker when it sees this actor go; the window stays."""
+        self._connection = None
+
+    # Messages -----------------------------------------------------------------------------------------------------
+
+    def on_receive(self, message: object) -> object:
+        """Handle one message of `messages`, section "To a Publisher"."""
+        match message:
+            case m.Flush():
+                self._flush()
+            case Publish():
+                return self._publish(message)
+            case m.Confirmed(ids=ids):
+                # Of an older attachment too: the ids are ours, and what the broker confirmed stays confirmed.
+                self._outbox.confirm(ids)
+            case m.Rejected(attachment=attachment, failures=failures):
+                self._on_rejected(attachment, failures)
+            case m.CheckDeadlines():
+                self._check_deadlines()
+            case m.TopologyChanged(attachment=attachment, code=code):
+                if attachment == self._attachment:
+                    self._abandon(response_error(code, f"stream {self._stream!r} moved"))
+            case Down(reason=reason):
+                self._abandon(reason or ConnectionLost("the connection was closed"))
+            case _:
+                return super().on_receive(message)
+        return None
+
+    def _publish(self, message: Publish) -> LoopFuture[None]:
+        """Publish for a user's actor: the outcome is the answer, and goes to `reply_to`; else a failure is an event."""
+        done: LoopFuture[None] = LoopFuture()
+
+        def settled(error: Exception | None) -> None:
+            if message.reply_to is not None:
+                with contextlib.suppress(pykka.ActorDeadError):
+                    message.reply_to.tell(Published(message.context, error))
+            elif error is not None:
+                self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=error))
+            if error is None:
+                done.try_set(None)
+            else:
+                done.try_set_exception(error)
+
+        try:
+            wire = encode_entry(message.body, raw=self._options.raw)
+            self._outbox.check_size(wire)
+            if not self._outbox.has_room(len(wire)):
+                raise OutboxFull(f"{self._outbox.held} messages are unconfirmed")
+            timeout = self._options.confirm_timeout_s
+            deadline = NEVER if timeout is None else asyncio.get_running_loop().time() + timeout
+            given = -1 if message.publishing_id is None else message.publishing_id
+            receipt = self._outbox.offer(wire, deadline, given)
+        except ActorStreamError as error:
+            settled(error)
+        else:
+            receipt.add_done_callback(lambda done_receipt: settled(done_receipt.error))
+            if self._outbox.queued == 1:
+                # Told, not done at once: what else is in the inbox goes out in the same frame.
+                self.actor_ref.tell(m.Flush())
+        return done
+
+    def _flush(self) -> None:
+        if self._connection is not None:
+            self._send(self._outbox.take())
+            self._watch_deadlines()
+
+    def _send(self, receipts: Sequence[Receipt]) -> None:
+        if not receipts or self._slot is None or self._connection is None:
+            return
+        frames = publish_frames(
+            self._slot.entity_id, 1, [r.publishing_id for r in receipts], [r.wire for r in receipts], self._frame_max
+        )
+        try:
+            self._connection.tell(m.SendFrames(frames))
+        except pykka.ActorDeadError:
+            self._abandon(ConnectionLost("the connection ended"))
+
+    def _on_rejected(self, attachment: int, failures: Sequence[tuple[int, int]]) -> None:
+        gone = [code for _, code in failures if code == ResponseCode.PUBLISHER_DOES_NOT_EXIST]
+        self._outbox.reject([f for f in failures if f[1] != ResponseCode.PUBLISHER_DOES_NOT_EXIST])
+        if gone and attachment == self._attachment:
+            # The broker dropped us: what it says of these ids holds for all that is unconfirmed (F23), so none of it
+            # gets an outcome of its own; the next incarnation replays the window.
+            self._abandon(response_error(gone[0], f"stream {self._stream!r}"))
+
+    def _abandon(self, reason: BaseException) -> None:
+        """End this incarnation: the window stays for the next one."""
+        self._connection = None
+        if self._slot is not None and self._outbox.in_flight:
+            try:
+                self._pool.tell(m.LostCredit(self._slot.name, self._outbox.in_flight))
+            except pykka.ActorDeadError:  # the client is closing
+                self._slot = None
+        self.exit(reason)
+
+    # Deadlines ----------------------------------------------------------------------------------------------------
+
+    def _watch_deadlines(self) -> None:
+        """Have one timer while anything waits; it looks at the clock in grains, not at each message."""
+        if self._deadline_timer:
+            return
+        deadline = self._outbox.next_deadline()
+        if deadline != NEVER:
+            self._deadline_timer = True
+            delay = max(deadline - asyncio.get_running_loop().time(), DEADLINE_GRAIN_S)
+            self.call_later(delay, m.CheckDeadlines())
+
+    def _check_deadlines(self) -> None:
+        self._deadline_timer = False
+        sent_and_silent = self._outbox.expire(asyncio.get_running_loop().time())
+        if sent_and_silent and self._connection is not None and self._slot is not None:
+            # The socket lives, and yet a confirm is overdue: an alarm, a stuck member, or credit that the broker
+            # lost with an old leader (W5). A fresh connection cures the last of these (F38).
+            self._pool.tell(m.Retire(self._slot.name))
+            self._abandon(StreamNotAvailable(f"no confirm from {self._slot.endpoint} by the deadline"))
+            return
+        self._watch_deadlines()

@@ -1,0 +1,316 @@
+"""One logical subscription: reads from a member of the stream, owns the credit, and resumes at its cursor.
+
+An incarnation lives as long as its attachment to one connection, as a publisher's does. The next one compares the
+cursor with what the stream holds now, so that retention or a stream made anew is told and never skipped silently, and
+subscribes where the consumer stopped. Chunks go to the consumer undecoded, with the number of the attachment whose
+credit they used; the consumer sends that back when it is done with them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pykka
+
+from actorstream import events, offset
+from actorstream.actors import messages as m
+from actorstream.actors.cursor import CreditLedger, Cursor, Delivery
+from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.pool import CONSUMING, next_attachment
+from actorstream.actors.runtime import Down, Fatal, StreamActor, ask
+from actorstream.errors import (
+    ConnectionLost,
+    CorruptChunk,
+    OffsetGap,
+    StreamNotAvailable,
+    StreamTruncated,
+    SubscriptionIdDoesNotExist,
+    UnsupportedByBroker,
+    response_error,
+)
+from actorstream.offset import OffsetSpecification, OffsetType
+from actorstream.options import ConsumerOptions, Endpoint, OnGap, OnTruncated
+from actorstream.wire import commands as c
+from actorstream.wire.chunk import Chunk
+from actorstream.wire.constants import ResponseCode
+
+EMPTY = -1
+"""What StreamStats says of a stream without chunks."""
+BROKEN_CHUNK_TRIES = 3
+"""How often a chunk is fetched again that cannot be decoded, before the consumer has to hear of it (F63)."""
+
+
+@dataclass(slots=True)
+class SubscriberState:
+    """What survives an incarnation beside the cursor."""
+
+    cursor: Cursor
+    deliveries: Channel[Delivery]
+    ready: LoopFuture[None]
+    bounded: bool = False
+    attachment: int = -1
+    paused: bool = False
+    last_broker: Endpoint | None = None
+    wants_leader: bool = False
+    broken_chunk_id: int = -1
+    broken_tries: int = 0
+    committed_chunk_id: int = EMPTY
+    chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamExtent:
+    """The ids (first offsets) of the first chunk, of the last one and of the last committed one; `EMPTY` for none."""
+
+    first: int
+    last: int
+    committed: int
+
+
+class Subscriber(StreamActor):
+    """The actor; see the module."""
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        options: ConsumerOptions,
+        state: SubscriberState,
+        locator: m.Ref,
+        pool: m.Ref,
+        emit: Callable[[events.Event], None],
+    ) -> None:
+        super().__init__()
+        self._stream = stream
+        self._options = options
+        self._state = state
+        self._locator = locator
+        self._pool = pool
+        self._emit = emit
+        self._slot: m.Slot | None = None
+        self._attachment = -1
+        self._ledger = CreditLedger(options.credit)
+        self._wanted = 0
+        self._last_chunk_id = EMPTY
+        self._doing = "starting"
+
+    def describe(self) -> dict[str, object]:
+        """What the tree shows of it."""
+        return {
+            "stream": self._stream,
+            "broker": str(self._slot.endpoint) if self._slot else "",
+            "doing": self._doing,
+            "position": self._state.cursor.progress.position,
+            "completed": self._state.cursor.progress.completed,
+            "credit_outstanding": self._ledger.outstanding,
+            "chunks_in_hand": self._ledger.in_hand,
+        }
+
+    # Life ---------------------------------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Attach in a task of its own, so that the tree and the handle get answers meanwhile."""
+        self.spawn(self._attach())
+
+    async def _attach(self) -> None:
+        """Find a member, compare the cursor with the stream, subscribe."""
+        self._doing = "waiting for a member"
+        members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
+        endpoint, is_leader = self._choose(members)
+        self._doing = f"attaching to {endpoint}"
+        slot: m.Slot = await ask(self._pool, m.Lease(endpoint, CONSUMING))
+        self._slot = slot
+        await ask(slot.connection, m.Open())
+        self.monitor(slot.connection)
+        specification = await self._specification(slot, on_leader=is_leader)
+        self._attachment = self._state.attachment = next_attachment()
+        if self._state.paused:
+            self._ledger.pause()
+        await ask(
+            slot.connection,
+            m.AttachSubscriber(
+                slot,
+                self._attachment,
+                self.actor_ref,
+                self._stream,
+                specification,
+                self._options.credit,
+                # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
+                # which take offsets and carry no messages, are the last ones.
+                (("chunk_selector", "all"),) if self._state.bounded else (),
+            ),
+        )
+        self._doing = "consuming"
+        state = self._state
+        state.wants_leader = False
+        if state.last_broker is not None and state.last_broker != endpoint:
+            self._emit(
+                events.Moved(path=self.path, stream=self._stream, origin=str(state.last_broker), to=str(endpoint))
+            )
+        state.last_broker = endpoint
+        state.ready.try_set(None)
+
+    def _choose(self, members: m.Members) -> tuple[Endpoint, bool]:
+        """A replica, so that leaders have their hands free for publishing; the leader when there is none, or if wanted.
+
+        The member that was lost last is avoided: Metadata may not know yet that it is gone.
+        """
+        if self._options.prefer_leader or self._state.wants_leader or not members.replicas:
+            return members.leader, True
+        others = [replica for replica in members.replicas if replica != self._state.last_broker]
+        return random.choice(others or list(members.replicas)), False
+
+    # Where to start -----------------------------------------------------------------------------------------------
+
+    async def _specification(self, slot: m.Slot, *, on_leader: bool) -> OffsetSpecification:
+        """The specification for this subscription, after the cursor was compared with the stream (F48, F49, F50)."""
+        cursor = self._state.cursor
+        extent = await self._extent(slot)
+        if extent is None:  # a broker before 3.11 has no StreamStats: nothing can be compared
+            return cursor.resume()
+        if cursor.last_chunk_id > extent.last:
+            self._on_beyond_the_end(extent, on_leader=on_leader)
+        elif not cursor.pinned:
+            self._pin(extent)
+        resume = cursor.resume()
+        if resume.type is OffsetType.OFFSET and resume.value < extent.first and (cursor.pinned or resume.value > 0):
+            self._on_gap(resume.value, extent.first)
+        self._wanted = resume.value if resume.type is OffsetType.OFFSET else 0
+        self._last_chunk_id = extent.last
+        return resume
+
+    async def _extent(self, slot: m.Slot) -> StreamExtent | None:
+        try:
+            response = await ask(slot.connection, m.Request(c.StreamStats(self._stream)))
+        except UnsupportedByBroker:
+            return None
+        if response.code != ResponseCode.OK:
+            raise response_error(response.code, f"the statistics of stream {self._stream!r}")
+        statistics: Mapping[str, int] = response.stats
+        committed = statistics.get("committed_chunk_id", EMPTY)
+        # The last chunk, not the committed one, tells what a member has: a new leader learns late what is committed.
+        last = max(statistics.get("last_chunk_id", committed), committed)
+        return StreamExtent(statistics.get("first_chunk_id", EMPTY), last, committed)
+
+    def _pin(self, extent: StreamExtent) -> None:
+        """Give "next" and "last" the meaning they have now, so that an outage does not make them skip anything."""
+        cursor = self._state.cursor
+        if cursor.specification.type is OffsetType.NEXT:
+            if extent.committed == EMPTY:
+                cursor.pin(offset.at(0))
+            else:
+                cursor.pin(offset.at(extent.committed), skip_through=extent.committed)
+        elif cursor.specification.type is OffsetType.LAST and extent.committed == EMPTY:
+            cursor.pin(offset.at(0))
+
+    def _on_gap(self, wanted: int, first: int) -> None:
+        if self._options.on_gap is OnGap.RAISE:
+            raise Fatal(OffsetGap(self._stream, wanted, first))
+        self._emit(events.OffsetGap(path=self.path, stream=self._stream, wanted=wanted, first=first))
+
+    def _on_beyond_the_end(self, extent: StreamExtent, *, on_leader: bool) -> None:
+        """The newest chunk we had is not in the stream. A replica may only be behind: the leader's word decides."""
+        if not on_leader:
+            self._state.wants_leader = True
+            raise StreamNotAvailable(f"this member of stream {self._stream!r} lacks what was read already")
+        self._restart_cursor(extent.last)
+        if self._options.on_truncated is OnTruncated.NEXT:
+            self._pin(extent)
+
+    def _restart_cursor(self, last_chunk_id: int) -> None:
+        cursor = self._state.cursor
+        if self._options.on_truncated is OnTruncated.RAISE:
+            raise Fatal(StreamTruncated(self._stream, cursor.progress.position, last_chunk_id))
+        self._emit(
+            events.StreamTruncated(
+                path=self.path, stream=self._stream, wanted=cursor.progress.position, last_chunk_id=last_chunk_id
+            )
+        )
+        cursor.restart(offset.first() if self._options.on_truncated is OnTruncated.FIRST else offset.next())
+
+    def _was_beyond_the_end(self, chunk: Chunk) -> bool:
+        """Whether the broker took "beyond the end" for "next": the first chunk is new, and yet below what we asked.
+
+        Without this test the consumer would drop everything up to the offset it asked for, in silence (F50).
+        """
+        wanted, self._wanted = self._wanted, 0
+        return chunk.chunk_id > self._last_chunk_id and chunk.chunk_id < wanted
+
+    # Messages -----------------------------------------------------------------------------------------------------
+
+    def on_receive(self, message: object) -> object:
+        """Handle one message of `messages`, section "To a Subscriber"."""
+        match message:
+            case m.Delivered():
+                self._on_delivered(message)
+            case m.ChunksDone(attachment=attachment, count=count):
+                if attachment == self._attachment:
+                    self._grant(self._ledger.give_back(count))
+            case m.Pause():
+                self._state.paused = True
+                self._ledger.pause()
+            case m.Resume():
+                self._state.paused = False
+                self._grant(self._ledger.resume())
+            case m.ChunkBroken():
+                self._on_broken(message)
+            case m.CreditRefused(attachment=attachment, code=code):
+                if attachment == self._attachment and code == ResponseCode.SUBSCRIPTION_ID_DOES_NOT_EXIST:
+                    # The broker lost a subscription that we hold for alive (F60).
+                    self._abandon(StreamNotAvailable(str(SubscriptionIdDoesNotExist(f"stream {self._stream!r}"))))
+            case m.TopologyChanged(attachment=attachment, code=code):
+                if attachment == self._attachment:
+                    self._abandon(response_error(code, f"stream {self._stream!r} moved"))
+            case Down(reason=reason):
+                self._abandon(reason or ConnectionLost("the connection was closed"))
+            case _:
+                return super().on_receive(message)
+        return None
+
+    def _on_delivered(self, message: m.Delivered) -> None:
+        if message.attachment != self._attachment:
+            return
+        state = self._state
+        if self._wanted and self._was_beyond_the_end(message.chunk):
+            self._attachment = -1
+            try:
+                self._restart_cursor(message.chunk.chunk_id)
+            except Fatal as fatal:
+                self._abandon(fatal)
+            else:
+                if self._options.on_truncated is OnTruncated.NEXT:
+                    state.cursor.pin(offset.at(message.chunk.chunk_id))
+                self._abandon(StreamNotAvailable(f"the end of stream {self._stream!r} is below the offset wanted"))
+            return
+        self._ledger.deliver()
+        state.cursor.received(message.chunk)
+        state.chunks += 1
+        if message.committed_chunk_id is not None:
+            state.committed_chunk_id = message.committed_chunk_id
+        state.deliveries.put(
+            Delivery(message.chunk, message.attachment, state.cursor.progress, message.committed_chunk_id)
+        )
+
+    def _grant(self, count: int) -> None:
+        if count and self._slot is not None:
+            try:
+                self._slot.connection.tell(m.SendCommand(c.Credit(self._slot.entity_id, count)))
+            except pykka.ActorDeadError:
+                self._abandon(ConnectionLost("the connection ended"))
+
+    def _on_broken(self, message: m.ChunkBroken) -> None:
+        """A chunk that cannot be decoded is fetched again, from another member if there is one; then it is told."""
+        if message.attachment != self._attachment:
+            return
+        state = self._state
+        state.broken_tries = state.broken_tries + 1 if state.broken_chunk_id == message.chunk_id else 1
+        state.broken_chunk_id = message.chunk_id
+        if state.broken_tries >= BROKEN_CHUNK_TRIES:
+            self.exit(Fatal(message.error))
+            return
+        self._abandon(CorruptChunk(f"chunk {message.chunk_id} of stream {self._stream!r}: {message.error}"))
+
+    def _abandon(self, reason: BaseException) -> None:
+        self.exit(reason)

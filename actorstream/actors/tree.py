@@ -1,0 +1,159 @@
+"""The whole tree on one page.
+
+    root                             one_for_one; when it gives up, every handle raises the reason
+    ├─ connections                   one_for_one over Connection …: temporary, made on demand by the pool
+    ├─ pool                          Pool: who is on which connection
+    ├─ locator                       Locator: where streams live
+    ├─ watchdog                      Watchdog: notices when the loop stands still
+    ├─ publishers                    one_for_one over Publisher …: until its producer is closed
+    └─ subscribers                   one_for_one over Subscriber …: until its consumer is closed
+
+Connections are temporary children: whoever lost one asks the Locator where to go now, and leases a slot there. To
+restart one blindly would be to insist on a broker that may be gone. Publishers and subscribers have a restart
+intensity of their own: a bug that hits one of them ends that one, whose handle raises it, and none of its siblings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+
+from actorstream.actors import messages as m
+from actorstream.actors.bus import EventBus
+from actorstream.actors.calls import call
+from actorstream.actors.future import LoopFuture
+from actorstream.actors.locator import Locator
+from actorstream.actors.outbox import Outbox
+from actorstream.actors.pool import Pool, PoolState
+from actorstream.actors.publisher import Publisher
+from actorstream.actors.runtime import Home, StreamActor
+from actorstream.actors.subscriber import Subscriber, SubscriberState
+from actorstream.actors.supervisor import (
+    ChildSpec,
+    Node,
+    RestartIntensity,
+    Snapshot,
+    StartChild,
+    StopChild,
+    Supervisor,
+    start_root,
+)
+from actorstream.actors.watchdog import Watchdog
+from actorstream.errors import Closed
+from actorstream.options import ConnectionOptions, ConsumerOptions, Endpoint, ProducerOptions
+from actorstream.transport import Opener
+
+Gone = Callable[[BaseException | None], None]
+
+CHILD_INTENSITY = RestartIntensity(max_restarts=5, within_s=30.0)
+"""Unexpected errors of one publisher or subscriber before its handle gets to hear of them."""
+
+
+class Tree:
+    """The running tree of one client. Its methods may be used on any loop; callbacks come on the tree's."""
+
+    def __init__(self, home: Home, options: ConnectionOptions, escalated: Gone) -> None:
+        self.bus = EventBus()
+        self._options = options
+        self._root: m.Ref = start_root(home, on_event=self.bus.emit, on_gone=escalated)
+        self._pool: m.Ref
+        self.locator: m.Ref
+        self._publishers: m.Ref
+        self._subscribers: m.Ref
+
+    async def grow(self, seeds: Sequence[Endpoint], opener: Opener) -> None:
+        """Start everything, top down; nothing is connected yet."""
+        options, emit = self._options, self.bus.emit
+        connections = await self._start_supervisor("connections")
+        state = PoolState()
+
+        def make_pool() -> StreamActor:
+            return Pool(state=state, connections=connections, options=options, opener=opener, emit=emit)
+
+        self._pool = pool = await self._start(self._root, ChildSpec(name="pool", factory=make_pool))
+
+        def make_locator() -> StreamActor:
+            return Locator(seeds=seeds, options=options, pool=pool)
+
+        self.locator = await self._start(self._root, ChildSpec(name="locator", factory=make_locator))
+        await self._start(self._root, ChildSpec(name="watchdog", factory=lambda: Watchdog(emit=emit)))
+        self._publishers = await self._start_supervisor("publishers")
+        self._subscribers = await self._start_supervisor("subscribers")
+
+    async def _start_supervisor(self, name: str) -> m.Ref:
+        def make() -> StreamActor:
+            return Supervisor(backoff=self._options.backoff, on_event=self.bus.emit, together=True)
+
+        return await self._start(self._root, ChildSpec(name=name, factory=make, shutdown_s=math.inf))
+
+    @staticmethod
+    async def _start(parent: m.Ref, spec: ChildSpec) -> m.Ref:
+        ref: m.Ref = await call(parent, StartChild(spec), dead=Closed)
+        return ref
+
+    async def start_publisher(
+        self, name: str, stream: str, options: ProducerOptions, outbox: Outbox, ready: LoopFuture[None], gone: Gone
+    ) -> m.Ref:
+        """A publisher under its supervisor; at once, before it is attached."""
+        last_broker: list[Endpoint] = []
+
+        def make() -> StreamActor:
+            return Publisher(
+                stream=stream,
+                options=options,
+                outbox=outbox,
+                locator=self.locator,
+                pool=self._pool,
+                emit=self.bus.emit,
+                last_broker=last_broker,
+                ready=ready,
+            )
+
+        return await self._start(
+            self._publishers, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
+        )
+
+    async def start_subscriber(
+        self, name: str, stream: str, options: ConsumerOptions, state: SubscriberState, gone: Gone
+    ) -> m.Ref:
+        """A subscriber under its supervisor; at once, before it is attached."""
+
+        def make() -> StreamActor:
+            return Subscriber(
+                stream=stream,
+                options=options,
+                state=state,
+                locator=self.locator,
+                pool=self._pool,
+                emit=self.bus.emit,
+            )
+
+        return await self._start(
+            self._subscribers, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
+        )
+
+    async def stop_publisher(self, name: str) -> None:
+        """Stop a publisher and forget it."""
+        await call(self._publishers, StopChild(name), dead=Closed)
+
+    async def stop_subscriber(self, name: str) -> None:
+        """Stop a subscriber and forget it."""
+        await call(self._subscribers, StopChild(name), dead=Closed)
+
+    async def snapshot(self) -> Node:
+        """The tree as it is now."""
+        node: Node = await call(self._root, Snapshot(), dead=Closed)
+        return node
+
+    async def fell(self, timeout_s: float) -> None:
+        """Stop everything, bottom up; each actor has its own bound, and this one is for all of it.
+
+        Raises:
+            TimeoutError: something is left, and goes on ending by itself.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._root.stop(block=False)
+        finally:
+            self.bus.close(Closed("the client was closed"))

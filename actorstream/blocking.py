@@ -1,0 +1,223 @@
+"""The same handles for code without asyncio: everything runs on a loop in a thread of its own.
+
+    with actorstream.blocking.connect("rabbitmq-stream://localhost") as client:
+        with client.producer("orders") as producer:
+            producer.send(b"hello").result()
+        for message in client.consumer("orders", "first", until="end"):
+            print(message.body)
+
+Handles may be used from any thread. Arguments, results and errors are those of `actorstream.Client`, `Producer` and
+`Consumer`, whose documentation holds here too. Ctrl-C interrupts a call and leaves the handles usable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from actorstream import client as asynchronous, consumer as asynchronous_consumer, producer as asynchronous_producer
+from actorstream.actors.outbox import BatchReceipt, Body, Receipt
+from actorstream.actors.runtime import Home
+from actorstream.actors.supervisor import Node
+from actorstream.client import OffsetLike, StreamMetadata, StreamStatistics
+from actorstream.handling import ErrorPolicy, Handler
+from actorstream.options import StreamArguments
+from actorstream.wire.message import Message
+
+T = TypeVar("T")
+
+
+def connect(uri: str | list[str], **options: Any) -> Client:
+    """Connect, in a thread of its own; see `actorstream.connect`. Use the client with `with`, or close it."""
+    home = Home.in_thread("actorstream-blocking")
+    runner = _Runner(home)
+    try:
+        return Client(runner, runner.run(_connect(uri, options)))
+    except BaseException:
+        runner.close()
+        raise
+
+
+async def _connect(uri: str | list[str], options: dict[str, Any]) -> asynchronous.Client:
+    return await asynchronous.connect(uri, **options)
+
+
+class _Runner:
+    """Runs coroutines on the thread's loop, for a caller that blocks."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._home.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C: what nobody waits for any more should not go on
+            raise
+
+    def close(self) -> None:
+        self._home.join()
+
+
+class Producer:
+    """See `actorstream.Producer`."""
+
+    def __init__(self, runner: _Runner, producer: asynchronous_producer.Producer) -> None:
+        self._runner = runner
+        self.asynchronous = producer
+        """The handle behind this one: its properties (`confirmed`, `ref`, …) may be read from any thread."""
+
+    def send(self, message: Body, *, publishing_id: int | None = None) -> Receipt:
+        """Queue one message; `Receipt.result()` blocks for its outcome. See `Producer.send`."""
+        receipt = self.asynchronous.try_send(message, publishing_id=publishing_id)
+        if receipt is not None:
+            return receipt
+        return self._runner.run(self.asynchronous.send(message, publishing_id=publishing_id))
+
+    def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
+        """See `Producer.send_batch`."""
+        return self._runner.run(self.asynchronous.send_batch(messages))
+
+    def send_wait(self, message: Body, *, publishing_id: int | None = None) -> None:
+        """See `Producer.send_wait`."""
+        self._runner.run(self.asynchronous.send_wait(message, publishing_id=publishing_id))
+
+    def flush(self, timeout: float | None = None) -> None:
+        """See `Producer.flush`."""
+        self._runner.run(self.asynchronous.flush(timeout))
+
+    def last_publishing_id(self) -> int:
+        """See `Producer.last_publishing_id`."""
+        return self._runner.run(self.asynchronous.last_publishing_id())
+
+    def close(self, timeout: float | None = None) -> None:
+        """See `Producer.close`."""
+        self._runner.run(self.asynchronous.close(timeout))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Consumer:
+    """See `actorstream.Consumer`. Iterated by one thread at a time."""
+
+    def __init__(self, runner: _Runner, consumer: asynchronous_consumer.Consumer) -> None:
+        self._runner = runner
+        self.asynchronous = consumer
+        """The handle behind this one: its properties (`position`, `completed`, …) may be read from any thread."""
+
+    def __iter__(self) -> Iterator[Message]:
+        # A crossing for each chunk, not for each message: what is in hand is taken in this thread.
+        try:
+            while True:
+                while (message := self.asynchronous.take()) is None:
+                    self._runner.run(self.asynchronous.fetch())
+                yield message
+        except StopAsyncIteration:
+            return
+
+    def batches(self, max_size: int | None = None) -> Iterator[list[Message]]:
+        """See `Consumer.batches`."""
+        try:
+            while True:
+                while not (batch := self.asynchronous.take_batch(max_size)):
+                    self._runner.run(self.asynchronous.fetch())
+                yield batch
+        except StopAsyncIteration:
+            return
+
+    def run(self, handler: Handler, *, on_error: ErrorPolicy | None = None) -> None:
+        """See `Consumer.run`. The handler runs on the thread of the loop: it should not block for long."""
+        self._runner.run(self.asynchronous.run(handler, on_error=on_error))
+
+    def pause(self) -> None:
+        """See `Consumer.pause`."""
+        self.asynchronous.pause()
+
+    def resume(self) -> None:
+        """See `Consumer.resume`."""
+        self.asynchronous.resume()
+
+    def close(self) -> None:
+        """See `Consumer.close`."""
+        self._runner.run(self.asynchronous.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Client:
+    """See `actorstream.Client`; made by `connect`."""
+
+    def __init__(self, runner: _Runner, client: asynchronous.Client) -> None:
+        self._runner = runner
+        self.asynchronous = client
+        """The client behind this one, on the loop of its thread."""
+
+    def create_stream(self, stream: str, arguments: StreamArguments | None = None, *, exist_ok: bool = False) -> None:
+        """See `Client.create_stream`."""
+        self._runner.run(self.asynchronous.create_stream(stream, arguments, exist_ok=exist_ok))
+
+    def delete_stream(self, stream: str, *, missing_ok: bool = False) -> None:
+        """See `Client.delete_stream`."""
+        self._runner.run(self.asynchronous.delete_stream(stream, missing_ok=missing_ok))
+
+    def stream_exists(self, stream: str) -> bool:
+        """See `Client.stream_exists`."""
+        return self._runner.run(self.asynchronous.stream_exists(stream))
+
+    def stream_metadata(self, stream: str) -> StreamMetadata:
+        """See `Client.stream_metadata`."""
+        return self._runner.run(self.asynchronous.stream_metadata(stream))
+
+    def stream_statistics(self, stream: str) -> StreamStatistics:
+        """See `Client.stream_statistics`."""
+        return self._runner.run(self.asynchronous.stream_statistics(stream))
+
+    def store_offset(self, reference: str, stream: str, value: int) -> None:
+        """See `Client.store_offset`."""
+        self._runner.run(self.asynchronous.store_offset(reference, stream, value))
+
+    def query_offset(self, reference: str, stream: str) -> int | None:
+        """See `Client.query_offset`."""
+        return self._runner.run(self.asynchronous.query_offset(reference, stream))
+
+    def producer(self, stream: str, **options: Any) -> Producer:
+        """See `Client.producer`."""
+        return Producer(self._runner, self._runner.run(self.asynchronous.producer(stream, **options)))
+
+    def consumer(self, stream: str, offset: OffsetLike = "next", **options: Any) -> Consumer:
+        """See `Client.consumer`."""
+        return Consumer(self._runner, self._runner.run(self.asynchronous.consumer(stream, offset, **options)))
+
+    def tree(self) -> Node:
+        """See `Client.tree`."""
+        return self._runner.run(self.asynchronous.tree())
+
+    def close(self) -> None:
+        """See `Client.close`; ends the thread too."""
+        try:
+            self._runner.run(self.asynchronous.close())
+        finally:
+            self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

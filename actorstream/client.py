@@ -1,0 +1,506 @@
+"""`connect()` and the `Client`: the owner of the tree, of stream administration, and of the handles it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import ssl as ssl_module
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+from actorstream import events, offset
+from actorstream.actors import messages as m
+from actorstream.actors.calls import call
+from actorstream.actors.cursor import Cursor
+from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.outbox import Outbox, Receipt
+from actorstream.actors.runtime import Home
+from actorstream.actors.subscriber import EMPTY, SubscriberState
+from actorstream.actors.supervisor import Node
+from actorstream.actors.tree import Tree
+from actorstream.consumer import Consumer
+from actorstream.errors import (
+    ActorStreamError,
+    Closed,
+    InvalidArgument,
+    NoOffset,
+    RequestTimeout,
+    StreamAlreadyExists,
+    StreamDoesNotExist,
+    response_error,
+)
+from actorstream.offset import OffsetSpecification
+from actorstream.options import (
+    ConnectionOptions,
+    ConsumerOptions,
+    Endpoint,
+    OnGap,
+    OnTruncated,
+    ProducerOptions,
+    Replay,
+    StreamArguments,
+    check_name,
+    parse_uri,
+)
+from actorstream.producer import Producer, confirm_dispatcher
+from actorstream.transport import Opener, open_tcp
+from actorstream.wire import commands as c
+from actorstream.wire.constants import ResponseCode
+
+OffsetLike = OffsetSpecification | str | int | dt.datetime
+"""An offset as `offset.parse` takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatistics:
+    """What the broker says of a stream: ids of chunks, which are the offsets of their first messages; -1 when empty."""
+
+    first_chunk_id: int
+    committed_chunk_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMetadata:
+    """Where a stream lived when it was asked. `leader` is None while there is none."""
+
+    stream: str
+    leader: Endpoint | None
+    replicas: tuple[Endpoint, ...]
+
+
+class _Connecting:
+    """What `connect` returns: await it for a client, or use it with `async with`."""
+
+    def __init__(self, make: Callable[[], Awaitable[Client]]) -> None:
+        self._make = make
+        self._client: Client | None = None
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._make().__await__()
+
+    async def __aenter__(self) -> Client:
+        self._client = await self._make()
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+def connect(
+    uri: str | Sequence[str],
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    vhost: str | None = None,
+    tls: ssl_module.SSLContext | None = None,
+    name: str = "actorstream",
+    options: ConnectionOptions | None = None,
+    own_thread: bool = False,
+    close_timeout_s: float = 5.0,
+    opener: Opener = open_tcp,
+) -> _Connecting:
+    """Connect to a broker or a cluster; await the result, or use it with `async with`.
+
+    Args:
+        uri: one URI or several (see `options.parse_uri`); any broker that answers leads to all of its cluster.
+        username, password, vhost: override what the URIs say. Default: guest, guest, "/".
+        tls: how to verify and to authenticate; `rabbitmq-stream+tls://` alone verifies against the system's roots.
+        name: shown by the broker for each connection.
+        options: everything else about connections.
+        own_thread: run the actors on a loop in their own thread, so that heartbeats and recoveries go on while the
+            caller's loop is busy. Default: on the caller's loop, which is faster.
+        close_timeout_s: bound of `Client.close` and of `Producer.close`.
+        opener: how sockets are opened; for tests.
+
+    Raises:
+        InvalidArgument: at once, from `connect` itself.
+        ConnectFailed, AuthenticationFailure, VirtualHostAccessFailure, …: no seed could be reached; each is tried once.
+    """
+    seeds, resolved = _resolve(uri, username, password, vhost, tls, name, options)
+
+    async def make() -> Client:
+        home = Home.in_thread("actorstream") if own_thread else Home.here()
+        client = Client(home, resolved, close_timeout_s)
+        try:
+            await client._start(seeds, opener)  # noqa: SLF001 - a class and its own factory
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    return _Connecting(make)
+
+
+def _resolve(
+    uri: str | Sequence[str],
+    username: str | None,
+    password: str | None,
+    vhost: str | None,
+    tls: ssl_module.SSLContext | None,
+    name: str,
+    options: ConnectionOptions | None,
+) -> tuple[list[Endpoint], ConnectionOptions]:
+    """The seeds, and one set of options for all of them."""
+    uris = [uri] if isinstance(uri, str) else list(uri)
+    if not uris:
+        raise InvalidArgument("at least one URI is needed: rabbitmq-stream://user:password@host:5552/vhost")
+    addresses = [parse_uri(one) for one in uris]
+    if len({address.tls for address in addresses}) > 1:
+        raise InvalidArgument("some URIs ask for TLS and some do not: use one scheme for all")
+    for what in ("username", "password", "vhost"):
+        if len({getattr(address, what) for address in addresses}) > 1:
+            raise InvalidArgument(f"the URIs differ in their {what}: all brokers of a cluster have the same")
+    first = addresses[0]
+    if first.tls and tls is None:
+        tls = ssl_module.create_default_context()
+    if tls is not None and not first.tls:
+        raise InvalidArgument("a TLS context was given, but the URI's scheme is not rabbitmq-stream+tls://")
+    base = options or ConnectionOptions()
+    given = {
+        "username": username if username is not None else first.username,
+        "password": password if password is not None else first.password,
+        "vhost": vhost if vhost is not None else first.vhost,
+    }
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return [address.endpoint for address in addresses], replace(base, tls=tls or base.tls, name=name, **changes)
+
+
+class Client:
+    """One client of a broker or cluster: made by `connect`, used on the loop that made it.
+
+    It owns the supervision tree and all connections; producers and consumers share them.
+    """
+
+    def __init__(self, home: Home, options: ConnectionOptions, close_timeout_s: float) -> None:
+        self._home = home
+        self._options = options
+        self._close_timeout_s = close_timeout_s
+        self._tree: Tree | None = None
+        self._handles: dict[Producer | Consumer, str] = {}
+        self._closing: asyncio.Task[None] | None = None
+        self._counter = 0
+
+    async def _start(self, seeds: Sequence[Endpoint], opener: Opener) -> None:
+        self._tree = Tree(self._home, self._options, self._escalated)
+        await self._tree.grow(seeds, opener)
+        await self._ask(m.Reach())
+
+    @property
+    def _grown(self) -> Tree:
+        if self._tree is None or self._closing is not None:
+            raise Closed("the client is closed")
+        return self._tree
+
+    # Streams --------------------------------------------------------------------------------------------------------
+
+    async def create_stream(
+        self,
+        stream: str,
+        arguments: StreamArguments | None = None,
+        *,
+        exist_ok: bool = False,
+    ) -> None:
+        """Create a stream (protocol section Create).
+
+        Args:
+            stream: its name, at most 255 bytes.
+            arguments: limits and placement; see `StreamArguments`.
+            exist_ok: a stream of that name with the same arguments is fine.
+
+        Raises:
+            StreamAlreadyExists: and `exist_ok` is False.
+            PreconditionFailed: it exists with other arguments, or the name is reserved.
+            AccessRefused: no permission.
+            ConnectionLost, RequestTimeout: the answer never came; it may have been created.
+        """
+        check_name("a stream's name", stream)
+        wire = (arguments or StreamArguments()).to_wire()
+        with contextlib.suppress(*((StreamAlreadyExists,) if exist_ok else ())):
+            await self._administer(c.Create(stream, wire), repeatable=exist_ok)
+
+    async def delete_stream(self, stream: str, *, missing_ok: bool = False) -> None:
+        """Delete a stream (protocol section Delete) with all its messages, its offsets and its sequences.
+
+        Raises:
+            StreamDoesNotExist: and `missing_ok` is False.
+            AccessRefused: no permission.
+            ConnectionLost, RequestTimeout: the answer never came; it may have been deleted.
+        """
+        check_name("a stream's name", stream)
+        with contextlib.suppress(*((StreamDoesNotExist,) if missing_ok else ())):
+            await self._administer(c.Delete(stream), repeatable=missing_ok)
+
+    async def stream_exists(self, stream: str) -> bool:
+        """Whether the stream exists, with or without a leader at this moment."""
+        check_name("a stream's name", stream)
+        states: dict[str, m.StreamState] = await self._ask(m.Metadata((stream,)))
+        return states[stream].code != ResponseCode.STREAM_DOES_NOT_EXIST
+
+    async def stream_metadata(self, stream: str) -> StreamMetadata:
+        """Where the stream's leader and replicas are (protocol section Metadata).
+
+        Raises:
+            StreamDoesNotExist, AccessRefused: what the broker says of it.
+        """
+        check_name("a stream's name", stream)
+        states = await self._ask(m.Metadata((stream,)))
+        state: m.StreamState = states[stream]
+        if state.code not in (ResponseCode.OK, ResponseCode.STREAM_NOT_AVAILABLE):
+            raise response_error(state.code, f"stream {stream!r}")
+        return StreamMetadata(stream, state.leader, state.replicas)
+
+    async def stream_statistics(self, stream: str) -> StreamStatistics:
+        """The chunk ids between which the stream lies (protocol section StreamStats).
+
+        Raises:
+            StreamDoesNotExist, StreamNotAvailable, AccessRefused: what the broker says of it.
+            UnsupportedByBroker: before RabbitMQ 3.11.
+        """
+        check_name("a stream's name", stream)
+        response = await self._administer(c.StreamStats(stream), repeatable=True)
+        assert isinstance(response, c.StreamStatsResponse)
+        return StreamStatistics(
+            response.stats.get("first_chunk_id", EMPTY), response.stats.get("committed_chunk_id", EMPTY)
+        )
+
+    async def store_offset(self, reference: str, stream: str, value: int) -> None:
+        """Hand an offset to the broker to keep under a name (protocol section StoreOffset).
+
+        The broker does not answer: when this returns, the request was sent, and `query_offset` tells what is stored.
+        """
+        check_name("an offset's reference", reference)
+        check_name("a stream's name", stream)
+        offset.at(value)
+        await self._ask(m.StoreOffset(reference, stream, value))
+
+    async def query_offset(self, reference: str, stream: str) -> int | None:
+        """The offset that is stored under a name (protocol section QueryOffset); None when there is none."""
+        check_name("an offset's reference", reference)
+        check_name("a stream's name", stream)
+        try:
+            response = await self._administer(c.QueryOffset(reference, stream), repeatable=True)
+        except NoOffset:
+            return None
+        assert isinstance(response, c.QueryOffsetResponse)
+        return response.offset
+
+    async def publishing_sequence(self, reference: str, stream: str) -> int:
+        """The highest publishing id stored under a producer's name (QueryPublisherSequence); 0 when there is none."""
+        check_name("a producer's name", reference)
+        check_name("a stream's name", stream)
+        response = await self._administer(c.QueryPublisherSequence(reference, stream), repeatable=True)
+        assert isinstance(response, c.QueryPublisherSequenceResponse)
+        return response.sequence
+
+    async def _ask(self, message: object) -> Any:
+        return await call(self._grown.locator, message, dead=Closed)
+
+    async def _administer(self, command: c.Request, *, repeatable: bool) -> c.Response:
+        response = await self._ask(m.Administer(command, repeatable))
+        assert isinstance(response, c.Response)
+        return response
+
+    # Handles ----------------------------------------------------------------------------------------------------------
+
+    async def producer(
+        self,
+        stream: str,
+        *,
+        name: str = "",
+        max_unconfirmed: int = 10_000,
+        max_unconfirmed_bytes: int = 64 * 2**20,
+        send_timeout_s: float | None = None,
+        confirm_timeout_s: float | None = 60.0,
+        replay: Replay = Replay.RESEND,
+        raw: bool = False,
+        on_confirm: Callable[[Receipt], Awaitable[None] | None] | None = None,
+        start_timeout_s: float = 30.0,
+    ) -> Producer:
+        """A producer for a stream, once it is declared on the stream's leader. Use it with `async with`, or close it.
+
+        Args:
+            stream: an existing stream.
+            name, max_unconfirmed, …, raw: see `ProducerOptions`.
+            on_confirm: called with each receipt that is settled, on the caller's loop; may be `async`.
+            start_timeout_s: how long the start may take, waiting for a leader included.
+
+        Raises:
+            StreamDoesNotExist, AccessRefused, …: what the broker says.
+            RequestTimeout: not started in time.
+        """
+        check_name("a stream's name", stream)
+        options = ProducerOptions(
+            name=name,
+            max_unconfirmed=max_unconfirmed,
+            max_unconfirmed_bytes=max_unconfirmed_bytes,
+            send_timeout_s=send_timeout_s,
+            confirm_timeout_s=confirm_timeout_s,
+            replay=replay,
+            raw=raw,
+        )
+        tree = self._grown
+        outbox = Outbox(
+            named=bool(name),
+            max_messages=max_unconfirmed,
+            max_bytes=max_unconfirmed_bytes,
+            on_settled=confirm_dispatcher(asyncio.get_running_loop(), on_confirm) if on_confirm else None,
+        )
+        ready: LoopFuture[None] = LoopFuture()
+        producer = Producer(self, stream, options, outbox, self._close_timeout_s)
+
+        def gone(reason: BaseException | None) -> None:
+            producer._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
+            _fail(ready, reason, producer)
+
+        child = self._name(stream)
+        producer._ref = await tree.start_publisher(child, stream, options, outbox, ready, gone)  # noqa: SLF001
+        self._handles[producer] = child
+        await self._until_ready(producer, ready, f"the start of a producer of {stream!r}", start_timeout_s)
+        return producer
+
+    async def consumer(
+        self,
+        stream: str,
+        offset: OffsetLike = "next",
+        *,
+        until: int | str | None = None,
+        credit: int = 10,
+        raw: bool = False,
+        prefer_leader: bool = False,
+        on_gap: OnGap = OnGap.CONTINUE,
+        on_truncated: OnTruncated = OnTruncated.FIRST,
+        start_timeout_s: float = 30.0,
+    ) -> Consumer:
+        """A consumer of a stream, once it is subscribed. Use it with `async with`, or close it.
+
+        Args:
+            stream: an existing stream.
+            offset: where to begin: "first", "last", "next", an offset, an aware datetime, or an `OffsetSpecification`.
+            until: the last offset to deliver, or "end" for what the stream holds now; None never ends.
+            credit, …, on_truncated: see `ConsumerOptions`.
+            start_timeout_s: how long the start may take, waiting for a member included.
+
+        Raises:
+            InvalidArgument: an offset or an option that is none.
+            StreamDoesNotExist, AccessRefused, …: what the broker says.
+            RequestTimeout: not started in time.
+        """
+        check_name("a stream's name", stream)
+        specification = _parse_offset(offset)
+        options = ConsumerOptions(
+            credit=credit, raw=raw, prefer_leader=prefer_leader, on_gap=on_gap, on_truncated=on_truncated
+        )
+        if until is not None and until != "end":
+            _parse_offset(until if isinstance(until, int) else "an end is an offset or 'end'")
+        tree = self._grown
+        state = SubscriberState(Cursor(specification), Channel(), LoopFuture(), bounded=until is not None)
+        last_chunk_id: int | None = None
+        if until == "end":
+            last_chunk_id = (await self.stream_statistics(stream)).committed_chunk_id
+        consumer = Consumer(
+            self, stream, options, state, until=until if isinstance(until, int) else None, until_chunk_id=last_chunk_id
+        )
+
+        def gone(reason: BaseException | None) -> None:
+            consumer._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
+            _fail(state.ready, reason, consumer)
+
+        child = self._name(stream)
+        consumer._ref = await tree.start_subscriber(child, stream, options, state, gone)  # noqa: SLF001
+        self._handles[consumer] = child
+        await self._until_ready(consumer, state.ready, f"the start of a consumer of {stream!r}", start_timeout_s)
+        return consumer
+
+    async def _until_ready(
+        self, handle: Producer | Consumer, ready: LoopFuture[None], what: str, seconds: float
+    ) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await ready
+        except TimeoutError:
+            await handle.close()
+            raise RequestTimeout(what, seconds) from None
+        except BaseException:
+            await handle.close()
+            raise
+
+    def _name(self, base: str) -> str:
+        self._counter += 1
+        # A path in the tree is cut at slashes, and a stream's name may have some.
+        return f"{base.replace('/', '|')}-{self._counter}"
+
+    # What the handles need --------------------------------------------------------------------------------------------
+
+    async def _stop_child(self, handle: Producer | Consumer) -> None:
+        if self._tree is not None and handle in self._handles:
+            stop = self._tree.stop_publisher if isinstance(handle, Producer) else self._tree.stop_subscriber
+            await stop(self._handles[handle])
+
+    def _forget(self, handle: Producer | Consumer) -> None:
+        self._handles.pop(handle, None)
+
+    def _escalated(self, reason: BaseException | None) -> None:
+        """The root gave up (on the tree's loop): nobody restarts anything any more, and every handle raises why."""
+        for handle in tuple(self._handles):
+            handle._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
+
+    # Seeing -----------------------------------------------------------------------------------------------------------
+
+    async def tree(self) -> Node:
+        """A snapshot of the supervision tree: every actor with its state, generation, restarts and last reason."""
+        return await self._grown.snapshot()
+
+    async def events(self) -> AsyncIterator[events.Event]:
+        """What happens from now on: connections, restarts with their reasons, moves, gaps. Ends with the client.
+
+        A reader who falls 10,000 events behind misses the newest; nothing ever waits for a reader.
+        """
+        bus = self._grown.bus
+        channel = bus.listen()
+        try:
+            while True:
+                try:
+                    yield await channel.get()
+                except Closed:
+                    return
+        finally:
+            bus.ignore(channel)
+
+    # End --------------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Close all handles (producers flush first), then all connections. Bounded; safe to call again."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            await asyncio.gather(*(handle.close() for handle in tuple(self._handles)), return_exceptions=True)
+        finally:
+            if self._tree is not None:
+                await self._tree.fell(self._close_timeout_s)
+            await self._home.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _parse_offset(value: OffsetLike) -> OffsetSpecification:
+    return offset.parse(value)
+
+
+def _fail(ready: LoopFuture[None], reason: BaseException | None, handle: Producer | Consumer) -> None:
+    error = reason if isinstance(reason, ActorStreamError) else Closed(f"{handle!r} ended: {reason!r}")
+    ready.try_set_exception(error)

@@ -1,0 +1,285 @@
+"""What a user iterates. A `Subscriber` actor keeps chunks coming; this handle decodes them and moves the cursor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from actorstream import handling
+from actorstream.actors import messages as m
+from actorstream.actors.calls import tell
+from actorstream.actors.cursor import Cursor, Delivery, Progress
+from actorstream.actors.future import LoopFuture
+from actorstream.actors.mailbox import Deliver, Tellable
+from actorstream.actors.subscriber import SubscriberState
+from actorstream.errors import (
+    ActorStreamError,
+    Closed,
+    CompressionError,
+    ConsumeError,
+    CorruptChunk,
+    InvalidArgument,
+    MessageCodecError,
+)
+from actorstream.handling import ErrorPolicy, Handler, Park
+from actorstream.options import ConsumerOptions
+from actorstream.wire.message import Message
+
+if TYPE_CHECKING:
+    from actorstream.client import Client
+
+
+class Consumer:
+    """Reads one stream, in order, from one offset on; made by `Client.consumer`.
+
+    Iterate it (`async for message in consumer`) or its `batches()`; one iteration at a time, on the loop that made it.
+    A message counts as completed when the next one is asked for. A lost broker shows as a pause and nothing else.
+    An iteration that is left (`break`) can be taken up again: the next `async for` goes on after the last message.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        stream: str,
+        options: ConsumerOptions,
+        state: SubscriberState,
+        *,
+        until: int | None = None,
+        until_chunk_id: int | None = None,
+    ) -> None:
+        self._client = client
+        self._stream = stream
+        self._options = options
+        self._state = state
+        self._cursor: Cursor = state.cursor
+        self._progress: Progress = state.cursor.progress
+        self._end = None if until is None else until + 1
+        self._until_chunk_id = until_chunk_id
+        self._ref: m.Ref | None = None
+        self._closed: ActorStreamError | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._messages: list[Message] = []
+        self._index = 0
+        self._dispatched: int | None = None
+        self._delivery: Delivery | None = None
+        self._finished = until_chunk_id is not None and until_chunk_id < 0  # the stream is empty: nothing to wait for
+        self._received = 0
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._stream
+
+    @property
+    def position(self) -> int:
+        """The next offset to be dispatched; 0 before the first message when none was given."""
+        return self._cursor.progress.position
+
+    @property
+    def completed(self) -> int | None:
+        """The last offset whose processing completed; None before that."""
+        return self._cursor.progress.completed
+
+    @property
+    def received(self) -> int:
+        """Messages dispatched so far."""
+        return self._received
+
+    @property
+    def committed_chunk_id(self) -> int:
+        """The first offset of the newest chunk that a quorum has, as of the last delivery; -1 before it is known.
+
+        `committed_chunk_id - position` is the lag, to within a chunk. Brokers before 3.11 do not tell it.
+        """
+        return self._state.committed_chunk_id
+
+    @property
+    def ref(self) -> m.Ref:
+        """The actor behind this consumer; valid across restarts, dead once the consumer is closed."""
+        if self._ref is None:
+            raise Closed(f"the consumer of {self._stream!r} was never started")
+        return self._ref
+
+    # Iterating ----------------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """The next message. Cancelling it while it waits loses nothing.
+
+        Raises:
+            StopAsyncIteration: the end that was asked for is reached, or the consumer was closed.
+            ConsumeError: a gap or a truncation whose policy says so.
+            ActorStreamError: what ended the consumer for good, such as `StreamDoesNotExist`.
+        """
+        while (message := self.take()) is None:
+            await self.fetch()
+        return message
+
+    def take(self) -> Message | None:
+        """The next message that is in hand; the one before is completed. None when a chunk has to be fetched."""
+        self._complete()
+        index = self._index
+        if index >= len(self._messages):
+            return None
+        message = self._messages[index]
+        self._index = index + 1
+        self._received += 1
+        self._dispatched = message.offset
+        self._progress.position = message.offset + 1
+        return message
+
+    def _complete(self) -> None:
+        if self._dispatched is not None:
+            self._progress.completed = self._dispatched
+            self._dispatched = None
+
+    async def batches(self, max_size: int | None = None) -> AsyncIterator[list[Message]]:
+        """The messages in lists: what is left of a chunk at a time, at most `max_size` of them; never an empty list.
+
+        A batch counts as completed when the next one is asked for.
+
+        Raises:
+            as `__anext__`.
+        """
+        if max_size is not None and max_size < 1:
+            raise InvalidArgument(f"max_size is at least 1, not {max_size!r}")
+        while True:
+            while not (batch := self.take_batch(max_size)):
+                try:
+                    await self.fetch()
+                except StopAsyncIteration:
+                    return
+            yield batch
+
+    def take_batch(self, max_size: int | None) -> list[Message]:
+        """As `take`, with what is left of the chunk in hand."""
+        self._complete()
+        start, end = self._index, len(self._messages)
+        if max_size is not None:
+            end = min(start + max_size, end)
+        batch = self._messages[start:end]
+        if batch:
+            self._index = end
+            self._received += len(batch)
+            self._dispatched = batch[-1].offset
+            self._progress.position = batch[-1].offset + 1
+        return batch
+
+    async def fetch(self) -> None:
+        """Have the messages of the next chunk in hand; perhaps none, when it holds nothing for this consumer."""
+        self._finish_chunk()
+        if self._finished:
+            raise StopAsyncIteration
+        try:
+            delivery = await self._state.deliveries.get()
+        except ActorStreamError as error:
+            if isinstance(error, Closed):
+                raise StopAsyncIteration from None
+            raise
+        if delivery.progress is not self._cursor.progress or delivery.attachment != self._state.attachment:
+            # From before the cursor was set back, or before a new subscription that brings this chunk again.
+            return
+        self._delivery = delivery
+        self._progress = delivery.progress
+        chunk = delivery.chunk
+        decode = chunk.raw_messages if self._options.raw else chunk.messages
+        try:
+            self._messages = decode(self._cursor.start_in(chunk), self._end, self._stream)
+        except (CorruptChunk, CompressionError, MessageCodecError) as error:
+            self._delivery = None
+            tell(self._ref, m.ChunkBroken(delivery.attachment, chunk.chunk_id, error))
+            return
+        self._index = 0
+        end, last = self._end, self._until_chunk_id
+        self._finished = (end is not None and chunk.next_offset >= end) or (last is not None and chunk.chunk_id >= last)
+
+    def _finish_chunk(self) -> None:
+        """The chunk in hand is done: its credit goes back, whatever became of its messages (F58, F59)."""
+        delivery, self._delivery = self._delivery, None
+        self._messages = []
+        self._index = 0
+        if delivery is not None:
+            progress = delivery.progress
+            progress.position = max(progress.position, delivery.chunk.next_offset)
+            tell(self._ref, m.ChunksDone(delivery.attachment, 1))
+
+    # Other shapes -------------------------------------------------------------------------------------------------
+
+    async def run(self, handler: Handler, *, on_error: ErrorPolicy | None = None) -> None:
+        """Hand every message to a handler, one at a time, until the consumer ends or is closed.
+
+        Args:
+            handler: gets a message; plain or `async`. A message is completed when it returns.
+            on_error: what happens when it raises; default: `run` raises, and the message is not completed.
+
+        Raises:
+            HandlerFailed: by policy; the handler's error is chained.
+            and whatever ends the iteration. Cancelling it leaves the message in hand not completed.
+        """
+        policy = on_error or ErrorPolicy()
+        if isinstance(policy.then, Park):
+            async with await self._client.producer(policy.then.stream) as parking:
+                await handling.run(self, handler, policy, parking)
+        else:
+            await handling.run(self, handler, policy, None)
+
+    async def deliver_to(self, ref: Tellable, *, max_size: int | None = None) -> None:
+        """Tell an actor the messages, batch by batch, each after it acknowledged the one before.
+
+        Until it acknowledges, no more credit is granted than the consumer has, so that a slow actor slows the broker.
+        Returns when the consumer ends, or when the actor is dead.
+        """
+        async for batch in self.batches(max_size):
+            acknowledged: LoopFuture[None] = LoopFuture()
+            if not tell(ref, Deliver(self._stream, batch, acknowledged.try_set)):
+                return
+            await acknowledged
+
+    # Control ------------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Ask for no more chunks; those that the broker was allowed to send (`credit` at most) still arrive."""
+        tell(self._ref, m.Pause())
+
+    def resume(self) -> None:
+        """Ask for chunks again."""
+        tell(self._ref, m.Resume())
+
+    async def close(self) -> None:
+        """Leave the broker and end the iteration. Safe to call again, and from several tasks."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        if self._closed is None:
+            self._closed = Closed(f"the consumer of {self._stream!r} was closed")
+        try:
+            await self._client._stop_child(self)  # noqa: SLF001 - a handle and its client are one thing in two classes
+        finally:
+            self._state.deliveries.close(self._closed)
+            self._client._forget(self)  # noqa: SLF001
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<Consumer of {self._stream!r}: {state}, position {self.position}, {self._received} received>"
+
+    def _gone(self, reason: BaseException | None) -> None:
+        """The actor ended for good (called on the tree's loop)."""
+        if self._closed is None:
+            self._closed = (
+                reason if isinstance(reason, ActorStreamError) else ConsumeError(f"the subscriber ended: {reason!r}")
+            )
+        self._state.deliveries.close(self._closed)

@@ -1,0 +1,274 @@
+"""What a user publishes with. The work is done by a `Publisher` actor; this handle encodes, and keeps within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from actorstream.actors import messages as m
+from actorstream.actors.calls import tell
+from actorstream.actors.future import LoopFuture
+from actorstream.actors.outbox import NEVER, BatchReceipt, Body, Outbox, Receipt, encode_entry
+from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, Unconfirmed
+from actorstream.options import ProducerOptions
+
+if TYPE_CHECKING:
+    from actorstream.client import Client
+
+YIELD_EVERY = 512
+"""Messages after which `send` lets the loop turn, so that a tight loop of sends is sent while it goes on."""
+
+
+class Producer:
+    """Publishes to one stream; made by `Client.producer`. Safe for any number of tasks on the loop that made it.
+
+    Order: messages reach the stream in the order in which `send` accepted them, also over lost connections.
+    Every message has exactly one outcome, told by its `Receipt`: confirmed, refused with a code, or unconfirmed.
+    """
+
+    def __init__(self, client: Client, stream: str, options: ProducerOptions, outbox: Outbox, closing_s: float) -> None:
+        self._client = client
+        self._stream = stream
+        self._options = options
+        self._outbox = outbox
+        self._closing_s = closing_s
+        self._loop = asyncio.get_running_loop()
+        self._ref: m.Ref | None = None
+        self._closed: ActorStreamError | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._since_yield = 0
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._stream
+
+    @property
+    def name(self) -> str:
+        """The reference for deduplication; "" when there is none."""
+        return self._options.name
+
+    @property
+    def unsettled(self) -> int:
+        """Messages accepted that have no outcome yet."""
+        return self._outbox.undecided
+
+    @property
+    def confirmed(self) -> int:
+        """Messages confirmed so far."""
+        return self._outbox.confirmed
+
+    @property
+    def failed(self) -> int:
+        """Messages that ended refused or unconfirmed so far."""
+        return self._outbox.failed
+
+    @property
+    def ref(self) -> m.Ref:
+        """The actor behind this producer; valid across restarts, dead once the producer is closed."""
+        if self._ref is None:
+            raise Closed(f"the producer of {self._stream!r} was never started")
+        return self._ref
+
+    async def send(self, message: Body, *, publishing_id: int | None = None) -> Receipt:
+        """Queue one message, and return its receipt as soon as it is accepted.
+
+        Waits while `max_unconfirmed` messages (or bytes) have no outcome. Await the receipt to learn the outcome.
+        Cancelling a `send` that waits means that the message was not accepted.
+
+        Args:
+            message: bytes, text, or a `Message`.
+            publishing_id: for deduplication by the caller's own numbers: above all earlier ones of this producer's
+                name. A producer takes all its ids from the caller, or none.
+
+        Raises:
+            InvalidArgument: it cannot be encoded, or the id does not fit; nothing was queued.
+            MessageTooLarge: it does not fit a frame; nothing was queued.
+            OutboxFull: no room within `send_timeout_s`; nothing was queued.
+            Closed: the producer is closed; the error that ended it is chained.
+        """
+        wire = self._encode(message)
+        outbox = self._outbox
+        if not outbox.has_room(len(wire)):
+            await self._wait_for_room(len(wire))
+        receipt = self._offer(wire, -1 if publishing_id is None else publishing_id)
+        self._since_yield += 1
+        if self._since_yield >= YIELD_EVERY:
+            self._since_yield = 0
+            await asyncio.sleep(0)
+        return receipt
+
+    def try_send(self, message: Body, *, publishing_id: int | None = None) -> Receipt | None:
+        """Queue one message if there is room at this moment, from any thread; None when there is none.
+
+        Raises:
+            InvalidArgument, MessageTooLarge, Closed: as `send`.
+        """
+        wire = self._encode(message)
+        if not self._outbox.has_room(len(wire)):
+            return None
+        return self._offer(wire, -1 if publishing_id is None else publishing_id)
+
+    async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
+        """Queue many messages, and return one receipt for all of them as soon as they are accepted.
+
+        All are encoded before the first is queued, so that a bad one leaves nothing behind. When it is cancelled, or
+        raises `OutboxFull`, while waiting for room, those that were queued before go on.
+
+        Raises:
+            InvalidArgument, MessageTooLarge: one cannot be sent; nothing was queued.
+            OutboxFull, Closed: as for `send`.
+        """
+        wires = [self._encode(message) for message in messages]
+        outbox = self._outbox
+        receipts: list[Receipt] = []
+        for wire in wires:
+            if not outbox.has_room(len(wire)):
+                await self._wait_for_room(len(wire))
+            receipts.append(self._offer(wire, -1))
+        return BatchReceipt(receipts)
+
+    async def send_wait(self, message: Body, *, publishing_id: int | None = None) -> None:
+        """Send one message and wait until it is confirmed.
+
+        Cancelling it while it waits for the confirm does not take the message back.
+
+        Raises:
+            PublishError: it was refused, or is unconfirmed at the deadline.
+            and whatever `send` raises.
+        """
+        await (await self.send(message, publishing_id=publishing_id))
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until every message accepted so far has its outcome.
+
+        Raises:
+            TimeoutError: not within so many seconds; the messages go on.
+        """
+        async with asyncio.timeout(timeout):
+            await self._until(lambda: not self._outbox.undecided)
+
+    async def last_publishing_id(self) -> int:
+        """The highest publishing id that the broker holds under this producer's name; 0 when there is none.
+
+        Raises:
+            InvalidArgument: the producer has no name.
+        """
+        if not self._options.name:
+            raise InvalidArgument("only a producer with a name has a publishing sequence on the broker")
+        return await self._client.publishing_sequence(self._options.name, self._stream)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Take no more messages, send what is queued, wait for confirms, then leave the broker.
+
+        What has no outcome after `timeout` seconds (default: the client's `close_timeout_s`) ends as `Unconfirmed`.
+        Safe to call again, and from several tasks.
+        """
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close(self._closing_s if timeout is None else timeout))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, timeout: float) -> None:
+        try:
+            if self._closed is None:
+                self._closed = Closed(f"the producer of {self._stream!r} was closed")
+                await self._drain(timeout)
+        finally:
+            await self._client._stop_child(self)  # noqa: SLF001 - a handle and its client are one thing in two classes
+            self._outbox.fail_all(lambda: Unconfirmed("the producer was closed before the confirm: it may be stored"))
+            self._client._forget(self)  # noqa: SLF001
+
+    async def _drain(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._until(lambda: not self._outbox.undecided)
+        except TimeoutError:
+            return  # the rest gets its outcome from `_close`
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<Producer of {self._stream!r}: {state}, {self.confirmed} confirmed, {self.unsettled} unsettled>"
+
+    # Inside -------------------------------------------------------------------------------------------------------
+
+    def _encode(self, message: Body) -> bytes:
+        wire = encode_entry(message, raw=self._options.raw)
+        self._outbox.check_size(wire)
+        return wire
+
+    def _offer(self, wire: bytes, publishing_id: int) -> Receipt:
+        if self._closed is not None:
+            raise Closed(f"the producer of {self._stream!r} is closed") from self._closed
+        timeout = self._options.confirm_timeout_s
+        deadline = NEVER if timeout is None else self._loop.time() + timeout
+        receipt = self._outbox.offer(wire, deadline, publishing_id)
+        # Only the first of a batch has to wake the actor. The test comes after the append: whoever was there before
+        # is still to be taken, and the actor looks again after each one that it takes.
+        if self._outbox.queued == 1:
+            tell(self._ref, m.Flush())
+        return receipt
+
+    async def _wait_for_room(self, size: int) -> None:
+        try:
+            async with asyncio.timeout(self._options.send_timeout_s):
+                await self._until(lambda: self._closed is not None or self._outbox.has_room(size))
+        except TimeoutError:
+            raise OutboxFull(
+                f"{self._outbox.held} messages ({self._outbox.held_bytes} bytes) are unconfirmed, and no room "
+                f"came up within {self._options.send_timeout_s:g} s"
+            ) from None
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that only the settling of messages can bring about."""
+        while not condition():
+            change: LoopFuture[None] = self._outbox.change()
+            try:
+                if not condition():  # it may have come true before the wait was registered
+                    await change
+            finally:
+                self._outbox.ignore(change)
+
+    def _gone(self, reason: BaseException | None) -> None:
+        """The actor ended for good (called on the tree's loop)."""
+        if self._closed is None:
+            self._closed = (
+                reason if isinstance(reason, ActorStreamError) else Closed(f"the publisher ended: {reason!r}")
+            )
+        text = f"the producer ended: {reason}"
+        self._outbox.fail_all(lambda: Unconfirmed(f"{text}: the message may be stored"))
+
+
+def confirm_dispatcher(
+    loop: asyncio.AbstractEventLoop,
+    on_confirm: Callable[[Receipt], Awaitable[None] | None],
+) -> Callable[[list[Receipt]], None]:
+    """A callback's way from the tree's loop to the loop of its user, once per batch."""
+    tasks: set[asyncio.Future[Any]] = set()
+
+    def run(receipts: list[Receipt]) -> None:
+        for receipt in receipts:
+            try:
+                result = on_confirm(receipt)
+            except Exception as error:  # noqa: BLE001 - the user's; it must not stop the confirms of others
+                loop.call_exception_handler({"message": "an on_confirm callback raised", "exception": error})
+                continue
+            if inspect.isawaitable(result):
+                task = asyncio.ensure_future(result)
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+    def dispatch(receipts: list[Receipt]) -> None:
+        loop.call_soon_threadsafe(run, receipts)
+
+    return dispatch
