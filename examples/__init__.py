@@ -1,0 +1,1 @@
+"""Runnable examples, one for each feature: `python -m examples.NAME [URI]`."""
