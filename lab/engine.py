@@ -43,8 +43,7 @@ def apt_install(*packages: str) -> None:
         LabError: not Debian, not root, or apt failed.
     """
     names = " ".join(packages)
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise LabError(f"cannot install {names}: this is done with apt-get, as root only.\n{_WHAT_TO_INSTALL}")
+    _need_apt(f"cannot install {names}")
     _update_lists()
     lock = ("-o", "DPkg::Lock::Timeout=300")
     run_logged(
@@ -54,6 +53,11 @@ def apt_install(*packages: str) -> None:
         timeout_s=900.0,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
     )
+
+
+def _need_apt(problem: str) -> None:
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise LabError(f"{problem}: this takes apt-get, and root.\n{_WHAT_TO_INSTALL}")
 
 
 @functools.cache  # once a run
@@ -78,6 +82,7 @@ def _ensure_daemon() -> None:
     if os.environ.get("DOCKER_HOST"):
         raise LabError(f"the engine at DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer")
     if shutil.which("dockerd") is None or shutil.which("docker") is None:
+        _need_apt("no container engine")
         # Since trixie the command is a package of its own.
         apt_install("docker.io", "iptables", *(["docker-cli"] if _candidate("docker-cli") else []))
     if running():  # the package's own start script did it
@@ -100,8 +105,7 @@ def _ensure_daemon() -> None:
 
 
 def _ensure_compose() -> None:
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise LabError(f"docker has no compose plugin.\n{_WHAT_TO_INSTALL}")
+    _need_apt("docker has no compose plugin")
     if _candidate("docker-compose").startswith("2"):
         apt_install("docker-compose")
     else:
