@@ -33,10 +33,10 @@ _lock = threading.RLock()
 class Producer(Protocol):
     """Who will settle a future: lets it see that a wait for it could never end."""
 
-    def runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def runs_on(self, loop: asyncio.AbstractEventLoop, /) -> bool:
         """Whether `loop` has to run for the future to be settled."""
 
-    def is_waiting(self, task: asyncio.Task[Any] | None) -> bool:
+    def is_waiting(self, task: asyncio.Task[Any] | None, /) -> bool:
         """Whether `task` is the very handler that has to end before the future can be settled."""
 
 

@@ -79,9 +79,7 @@ class Life:
 
     def start(self) -> None:
         """Run `on_start`; in a callback of the loop, where nobody is in its way."""
-        if self._place.stop_requested:
-            self.leave(None)
-        if self._leaving:  # stopped before it began
+        if self._leaving:  # killed before it began
             return
         try:
             result: object = self._actor.on_start()  # type: ignore[func-returns-value]
@@ -93,6 +91,8 @@ class Life:
         if inspect.iscoroutine(result):
             self._task = self.home.loop.create_task(result, name=f"{self._place.path}: on_start")
             self._task.add_done_callback(self._started)
+            if self._place.stop_requested:
+                self.leave(None)
         else:
             self._run()
 
@@ -207,10 +207,10 @@ class Life:
     def heed_stop(self) -> None:
         """A stop message is in the inbox. It takes its turn there, except that `on_start` is not waited for."""
         self._arm_deadline()  # for what is running, and for all messages before it
-        if self.state == "starting":
-            self.leave(None)
-        else:
+        if self.state == "running":
             self.work()
+        elif self._task is not None:
+            self.leave(None)
 
     def kill(self) -> None:
         """End now: what runs is cancelled, and what is in the inbox is not handled."""

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pykka
@@ -151,10 +151,10 @@ async def test_get_on_a_loop_is_refused_instead_of_hanging() -> None:
 
 
 class Elsewhere:
-    def runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def runs_on(self, _loop: asyncio.AbstractEventLoop, /) -> bool:
         return False
 
-    def is_waiting(self, task: asyncio.Task[object] | None) -> bool:
+    def is_waiting(self, _task: asyncio.Task[object] | None, /) -> bool:
         return False
 
 
@@ -272,8 +272,8 @@ async def test_a_get_hook_is_awaited_without_blocking_the_loop() -> None:
 
 
 async def test_map_join_filter_and_reduce_are_awaited() -> None:
-    one, two = LoopFuture[list[int]](), LoopFuture[list[int]]()
-    mapped, joined = one.map(len), one.join(two)
+    one, two = LoopFuture[Iterable[int]](), LoopFuture[Iterable[int]]()
+    mapped, joined = one.map(lambda items: len(list(items))), one.join(two)
     filtered, reduced = one.filter(lambda item: item > 1), one.reduce(lambda a, b: a + b, 10)
     asyncio.get_running_loop().call_soon(one.set, [1, 2, 3])
     asyncio.get_running_loop().call_soon(two.set, [])
@@ -344,14 +344,21 @@ def test_without_a_loop_a_callback_is_called_in_the_settling_thread() -> None:
     called: list[int] = []
     future.add_done_callback(lambda _future: called.append(threading.get_ident()))
     idents: list[int] = []
-    in_thread(lambda: (idents.append(threading.get_ident()), future.set(1)))
+
+    def settle() -> None:
+        idents.append(threading.get_ident())
+        future.set(1)
+
+    in_thread(settle)
     assert called == idents
 
 
 async def test_a_callback_of_a_future_with_a_hook_is_called_too() -> None:
     future: LoopFuture[int] = LoopFuture()
     called: list[int] = []
-    future.map(lambda value: value + 1).add_done_callback(lambda settled: called.append(settled.get(timeout=0)))
+    mapped = future.map(lambda value: value + 1)
+    assert isinstance(mapped, LoopFuture)
+    mapped.add_done_callback(lambda settled: called.append(settled.get(timeout=0)))
     future.set(1)
     await until(lambda: called)
     assert called == [2]
