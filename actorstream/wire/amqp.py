@@ -139,8 +139,18 @@ class Array:
     element_code: int = field(default=0x40, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class _Fields:
+    """The base of what has many fields, few of them set."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        values = [(name, getattr(self, name)) for name in type(self).__slots__]
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values if value is not None)})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Header(_Fields):
     """How a message is to be transported. Streams act on none of it; it is carried along.
 
     `ttl_ms` is in milliseconds; `priority` is 0 to 255. None: not said.
@@ -153,8 +163,8 @@ class Header:
     delivery_count: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+@dataclass(frozen=True, slots=True, repr=False)
+class Properties(_Fields):
     """The standard properties of a message. None: not said.
 
     An integer as an id is an AMQP ulong. Datetimes are aware; their precision on the wire is a millisecond, and a

@@ -240,7 +240,7 @@ class _Walk:
         several times slower than `take`; a test has both agree.
         """
         unpack = _ENTRY.unpack_from
-        new = object.__new__
+        new = Message.__new__
         last = min(stop, len(data)) - _ENTRY.size
         timestamp_ms = self.timestamp_ms
         stream = self.stream

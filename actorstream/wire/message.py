@@ -199,9 +199,10 @@ class Message:
             shown = [reprlib.repr(self.value)]
             for name, (code, _) in _WRITERS.items():
                 if code in self._parsed().spans:
-                    shown.append(f"{name}={getattr(self, name)!r}")
+                    given = getattr(self, name)
+                    shown.append(f"{name}={dict(given) if isinstance(given, Mapping) else given!r}")
         except MessageCodecError:
-            shown = [f"not AMQP 1.0: {reprlib.repr(self.encode())}"]
+            shown = [f"{reprlib.repr(self.encode())}, which is not AMQP 1.0"]
         return f"<Message{where}: {', '.join(shown)}>"
 
     def _parsed(self) -> Sections:
