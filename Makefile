@@ -50,10 +50,11 @@ down: ## remove this checkout's brokers with their data
 clean: down ## the same, and the virtual environment and caches
 	rm -rf $(VENV) .lab .env .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
 
-# Debian's python3 comes without ensurepip, which a virtual environment needs.
+# Debian's python3 comes without ensurepip, which a virtual environment needs; Proton is built from source.
 $(VENV)/installed: pyproject.toml $(wildcard setup.py)
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(PYTHON) -m lab packages python3-venv
-	@echo "installing into $(VENV)"
+	@command -v cc >/dev/null || $(PYTHON) -m lab packages gcc libc6-dev python3-dev
+	@echo "installing into $(VENV) (a minute the first time)"
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --disable-pip-version-check --editable '.[dev]' | grep -E '^(Collecting|Building|Installing|Successfully)'
 	@touch $@
