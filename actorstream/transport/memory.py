@@ -95,7 +95,7 @@ class MemoryNetwork:
             async with asyncio.timeout(timeout_s):
                 await place.reachable.wait()
         except TimeoutError as error:
-            raise ConnectFailed(address, "connect", f"no answer within {timeout_s:.3g} s") from error
+            raise ConnectFailed(address, "connect", f"no answer within {timeout_s:g} s") from error
         if place.failures:
             step, cause = place.failures.pop(0)
             raise ConnectFailed(address, step, cause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl as ssl_module
 from collections.abc import Sequence
@@ -164,6 +165,7 @@ class _TcpTransport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say so, unless the owner knows."""
+        self._raw = None  # closed already: to abort it from here would close it twice
         self._lose(exc)
 
     # --- towards the owner ---
@@ -239,7 +241,7 @@ class _TcpTransport(asyncio.Protocol):
 
 
 def _no_answer(timeout_s: float) -> str:
-    return f"no answer within {timeout_s:.3g} s"
+    return f"no answer within {round(timeout_s, 2):g} s"
 
 
 def _explain(error: Exception) -> str:
@@ -248,5 +250,7 @@ def _explain(error: Exception) -> str:
         return f"the certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl_module.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
+    if isinstance(error, OSError) and not isinstance(error, (socket.gaierror, ssl_module.SSLError)) and error.errno:
+        return os.strerror(error.errno)  # asyncio puts its own words in the place of "Connection refused"
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__
