@@ -59,7 +59,8 @@ def properties_of(strings: st.SearchStrategy[str]) -> st.SearchStrategy[Properti
 
 
 all_properties = properties_of(texts)
-annotation_maps = st.dictionaries(ascii_texts | unsigned(64), values, max_size=3)
+# Few and small values here: `test_amqp` has all that there are, and a test draws up to four such maps.
+annotation_maps = st.dictionaries(ascii_texts | unsigned(64), simple | st.lists(simple, max_size=3), max_size=2)
 sections = st.fixed_dictionaries(
     {},
     optional={
