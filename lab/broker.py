@@ -36,7 +36,8 @@ class Broker:
     """One node: `uri` for the client (plain TCP, guest/guest), `management` for its management API.
 
     `container` is None for a broker that `ACTORSTREAM_TEST_URI` names: it cannot be broken. `tls_uri` is the address
-    with TLS, for the broker that `chaos()` gives; `lab.certificates` has the files for it.
+    with TLS, for the broker that `chaos()` gives; `lab.certificates` has the files for it. `amqp_port` is where the
+    shared broker speaks AMQP 0-9-1 and 1.0, on the same host.
     """
 
     uri: str
@@ -44,6 +45,7 @@ class Broker:
     container: Container | None = None
     node: str = ""
     tls_uri: str | None = None
+    amqp_port: int | None = None
 
     @property
     def host(self) -> str:
@@ -312,8 +314,9 @@ def ensure(*, image: str | None = None) -> Broker:
     """The shared broker, started where it is not running. It is for everybody: do not break it.
 
     `ACTORSTREAM_TEST_URI` (rabbitmq-stream://user:password@host:port) names an existing one instead, and
-    `ACTORSTREAM_TEST_MANAGEMENT` its management API (default: http, the same host, port 15672). It needs the plugins
-    rabbitmq_stream and rabbitmq_stream_management, and a user with the administrator tag.
+    `ACTORSTREAM_TEST_MANAGEMENT` its management API (default: http, the same host, port 15672), and
+    `ACTORSTREAM_TEST_AMQP_PORT` its port for AMQP (default: 5672). It needs the plugins rabbitmq_stream and
+    rabbitmq_stream_management, and a user with the administrator tag.
 
     Raises:
         LabError: no engine answers, no image was chosen yet (`make up` does both), or it does not get ready.
@@ -379,13 +382,18 @@ def _broker(service: str, stream_port: str, management_port: str) -> Broker:
         tls_uri=f"rabbitmq-stream+tls://guest:guest@localhost:{settings['CHAOS_TLS_PORT']}/%2F"
         if service == "chaos"
         else None,
+        amqp_port=int(settings["AMQP_PORT"]) if service == "rabbitmq" else None,
     )
 
 
 def _external(uri: str) -> Broker:
     parts = urlsplit(uri)
     management = os.environ.get("ACTORSTREAM_TEST_MANAGEMENT", f"http://{parts.hostname}:15672")
-    broker = Broker(uri, Management(management, parts.username or "guest", parts.password or "guest"))
+    broker = Broker(
+        uri,
+        Management(management, parts.username or "guest", parts.password or "guest"),
+        amqp_port=int(os.environ.get("ACTORSTREAM_TEST_AMQP_PORT", "5672")),
+    )
     broker.wait_ready(10.0)
     say(f"using the broker at {parts.hostname}:{parts.port} (ACTORSTREAM_TEST_URI)")
     return broker
