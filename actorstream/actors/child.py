@@ -112,6 +112,7 @@ class Child:
         try:
             self.place.house(self.spec.factory)
         except Exception as error:  # noqa: BLE001 - judged like any other reason
+            self.place.reason = error
             self._ended(error)
         else:
             self.place.begin()

@@ -55,6 +55,7 @@ class Life:
         self._deadline: float | None = None
         self._killer: TimerHandle | None = None
         self._finishing: asyncio.Task[None] | None = None
+        self._hook_task: asyncio.Task[Any] | None = None  # of on_failure or on_stop
 
     @property
     def home(self) -> Home:
@@ -213,11 +214,14 @@ class Life:
             self.leave(None)
 
     def kill(self) -> None:
-        """End now: what runs is cancelled, and what is in the inbox is not handled."""
+        """End now: what runs is cancelled, and what is in the inbox is not handled. `on_stop` still has `GRACE_S`."""
         self.leave(None)
+        self._deadline = self.home.clock.time()
         if self._task is not None:
             self._task.cancel()
             self._set_killer(GRACE_S, self._leave_behind)
+        elif self._hook_task is not None:
+            self._set_killer(GRACE_S, self._hook_task.cancel)
 
     def _leave_behind(self) -> None:
         if self._task is not None:
@@ -232,7 +236,7 @@ class Life:
             if patience != math.inf:
                 self._set_killer(patience, self.kill)
 
-    def _set_killer(self, seconds: float, callback: Callable[[], None]) -> None:
+    def _set_killer(self, seconds: float, callback: Callable[[], object]) -> None:
         if self._killer is not None:
             self._killer.cancel()
         self._killer = self.home.clock.call_later(seconds, callback)
@@ -268,17 +272,18 @@ class Life:
         if not inspect.iscoroutine(result):
             return
         clock = self.home.clock
-        task = self.home.loop.create_task(result, name=f"{self._place.path}: {result.__qualname__}")
+        task = self._hook_task = self.home.loop.create_task(result, name=f"{self._place.path}: {result.__qualname__}")
         assert self._deadline is not None  # armed when it was decided to end
         try:
             late = await wait(clock, {task}, max(self._deadline - clock.time(), GRACE_S))
         finally:
+            self._hook_task = None
             if not task.done():
                 task.cancel()
-        if late:
+        if late or task.cancelled():
             logger.error("a hook of %s took too long, and was cancelled", self._place.path)
             await put_away(clock, {task})
-        elif (error := _error_of(task)) is not None:
+        elif (error := task.exception()) is not None:
             logger.error("a hook of %s failed", self._place.path, exc_info=error)
 
 

@@ -59,7 +59,9 @@ class IntensityWindow:
         self.intensity = intensity
         self._failures: deque[float] = deque()
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Failures that count at the time of the last one."""
         return len(self._failures)
 
     def failed(self, now: float) -> bool:

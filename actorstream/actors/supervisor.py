@@ -264,7 +264,7 @@ class Supervisor(StreamActor):
             if window.failed(now):
                 self._give_up(child, reason, window)
                 return
-            delay, attempt = 0.0, len(window)
+            delay, attempt = 0.0, window.count
         self._emit(ActorRestarting(path=child.place.path, reason=cause_of(reason), attempt=attempt, delay_s=delay))
         if self._strategy is not Strategy.ONE_FOR_ONE:
             self._restart_group(child, reason, now + delay)
@@ -274,7 +274,7 @@ class Supervisor(StreamActor):
             child.start()
 
     def _give_up(self, child: Child, reason: BaseException | None, window: IntensityWindow) -> None:
-        error = RestartIntensityExceeded(child.place.path, len(window), window.intensity.within_s)
+        error = RestartIntensityExceeded(child.place.path, window.count, window.intensity.within_s)
         error.__cause__ = cause_of(reason)
         if child.window is not None:
             self._remove(child, error, failed=True)
