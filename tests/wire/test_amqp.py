@@ -11,6 +11,7 @@ from collections import OrderedDict
 from types import MappingProxyType
 from typing import Any
 
+import proton as _proton
 import pytest
 from hypothesis import given, strategies as st
 
@@ -21,7 +22,7 @@ from actorstream.wire.amqp_encode import encode_value
 
 from .amqp_values import BY_TYPE, same, simple, values
 
-proton: Any = pytest.importorskip("proton")
+proton: Any = _proton
 
 UTC = dt.UTC
 ID = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
