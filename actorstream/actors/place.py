@@ -257,8 +257,8 @@ class Place:
             return
         self.alive = False
         self.reason = reason
-        if self.home is not None:
-            self.since = self.home.clock.time()
+        assert self.home is not None
+        self.since = self.home.clock.time()
         stops, self._stops = self._stops, []
         for stop, reply in stops:
             stop.void = True
@@ -329,10 +329,10 @@ class Place:
 
     def _bury(self) -> None:
         self._awake = False  # first, so that what is put from here on wakes us again
-        while self._queue:
+        while True:
             try:
                 envelope = self._queue.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:
                 return
             if envelope.reply_to is None:
                 continue

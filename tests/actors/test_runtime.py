@@ -152,6 +152,31 @@ async def test_an_actor_may_tell_itself_in_its_constructor(trial: Trial) -> None
     assert log == ["start", "early", "late"]
 
 
+async def test_an_actor_started_in_pykkas_own_way_may_tell_itself_in_its_constructor_too() -> None:
+    class Eager(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.actor_ref.tell("early")
+
+    ref = Eager.start()
+    assert await ref.proxy().log == ["start", "early"]
+    await ref.stop(block=False)
+
+
+async def test_a_reply_may_be_a_future_of_another_runtime(trial: Trial) -> None:
+    ref = trial.start(Recorder)
+    answer, failed, dead = pykka.ThreadingFuture[Any](), pykka.ThreadingFuture[Any](), pykka.ThreadingFuture[Any]()
+    ref.actor_inbox.put(pykka._envelope.Envelope(1, answer))
+    ref.actor_inbox.put(pykka._envelope.Envelope(boom, failed))
+    assert await asyncio.to_thread(lambda: answer.get(timeout=5)) == 1
+    with pytest.raises(ValueError, match="boom"):
+        await asyncio.to_thread(lambda: failed.get(timeout=5))
+    await ref.stop(block=False)
+    ref.actor_inbox.put(pykka._envelope.Envelope(2, dead))
+    with pytest.raises(pykka.ActorDeadError):
+        await asyncio.to_thread(lambda: dead.get(timeout=5))
+
+
 async def test_a_handler_may_answer_later_and_take_messages_meanwhile(trial: Trial) -> None:
     promised: LoopFuture[str] = LoopFuture()
     ref = trial.start(Recorder)
@@ -482,6 +507,26 @@ async def test_an_on_start_that_does_not_end_when_cancelled_is_left_behind(here:
     release.set()
     await settle()
     assert here.gone == [None]
+
+
+async def test_a_handler_and_an_on_stop_that_are_both_stuck_have_their_bounds_one_after_the_other(here: Trial) -> None:
+    log: list[Any] = []
+
+    async def stuck(*_: object) -> None:
+        log.append("stuck")
+        await asyncio.Event().wait()
+
+    actor = type("Stuck", (Recorder,), {"on_stop": stuck})
+    ref = here.start(actor, shutdown_s=5.0)
+    ref.tell(stuck)
+    await until(lambda: log)
+    stopped = asyncio.ensure_future(ref.stop(block=False))
+    await settle()
+    here.clock.advance(5.0)
+    await until(lambda: len(log) == 2)
+    here.clock.advance(GRACE_S)
+    assert await stopped
+    assert here.clock.pending == []
 
 
 @pytest.mark.parametrize("hook", ["on_stop", "on_failure"])

@@ -915,6 +915,31 @@ async def test_a_stop_that_a_stranger_asks_of_a_child_is_an_ordinary_end(grove: 
     await until(lambda: grove.gone == {"t": None})
 
 
+async def test_a_stop_that_was_meant_for_an_incarnation_that_crashed_spares_the_next(grove: Grove) -> None:
+    grove.grow()
+    ref = await grove.start("a")
+    ref.tell(end(BUG))
+    assert await ref.stop(block=False)
+    assert await ask(ref, generation) == 2
+    assert len(grove.of(ActorRestarting)) == 1
+
+
+async def test_a_stop_that_a_stranger_asks_between_two_lives_ends_the_next(grove: Grove) -> None:
+    grove.grow(backoff=BackoffPolicy(base_s=1.0))
+    ref = await grove.start("a", restart=RestartPolicy.TRANSIENT)
+    ref.tell(end(WEATHER))
+    ref.tell(end(WEATHER))
+    await grove.restarts(2)
+    told: list[int] = []
+    ref.tell(lambda actor: told.append(actor.generation))
+    stopped = asyncio.ensure_future(ref.stop(block=False))
+    await settle()
+    grove.clock.advance(1.0)
+    assert await stopped
+    await until(lambda: grove.gone == {"a": None})
+    assert told == [3]
+
+
 async def test_an_incarnation_that_was_left_behind_does_not_disturb_the_next(
     grove: Grove, caplog: pytest.LogCaptureFixture
 ) -> None:
