@@ -49,7 +49,7 @@ class Cursor:
         """What the user asked for."""
         self.progress = self._begin(specification)
         self.last_chunk_id = -1
-        """The newest chunk that was received; the end of the stream can never be before it."""
+        """The newest chunk that was received, or is known to have been there: the stream can never end before it."""
         self._pin: OffsetSpecification | None = None
         self._skip_through = -1
 
@@ -64,6 +64,7 @@ class Cursor:
         """
         self._pin = specification
         self._skip_through = skip_through
+        self.last_chunk_id = max(self.last_chunk_id, skip_through)
 
     @property
     def pinned(self) -> bool:

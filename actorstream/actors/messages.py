@@ -254,7 +254,7 @@ class ChunksDone:
 
 @dataclass(frozen=True, slots=True)
 class ChunkBroken:
-    """Tell (from the handle): a chunk could not be decoded."""
+    """Tell (from the handle, or from the connection): a chunk could not be decoded; -1 if not even its header could."""
 
     attachment: int
     chunk_id: int

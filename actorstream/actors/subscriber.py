@@ -8,9 +8,11 @@ credit they used; the consumer sends that back when it is done with them.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pykka
 
@@ -19,13 +21,14 @@ from actorstream.actors import messages as m
 from actorstream.actors.cursor import CreditLedger, Cursor, Delivery
 from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.pool import CONSUMING, next_attachment
-from actorstream.actors.runtime import Down, Fatal, StreamActor, ask
+from actorstream.actors.runtime import Down, Fatal, Retry, StreamActor, ask
 from actorstream.errors import (
+    ActorStreamError,
     ConnectionLost,
-    CorruptChunk,
     OffsetGap,
     StreamNotAvailable,
     StreamTruncated,
+    SubscriptionIdAlreadyExists,
     SubscriptionIdDoesNotExist,
     UnsupportedByBroker,
     response_error,
@@ -53,8 +56,9 @@ class SubscriberState:
     attachment: int = -1
     paused: bool = False
     last_broker: Endpoint | None = None
+    tried: set[Endpoint] = field(default_factory=set)
     wants_leader: bool = False
-    broken_chunk_id: int = -1
+    broken_at: tuple[str, int] = ("", -1)
     broken_tries: int = 0
     committed_chunk_id: int = EMPTY
     chunks: int = 0
@@ -92,6 +96,7 @@ class Subscriber(StreamActor):
         self._slot: m.Slot | None = None
         self._attachment = -1
         self._ledger = CreditLedger(options.credit)
+        self._on_leader = False
         self._wanted = 0
         self._last_chunk_id = EMPTY
         self._doing = "starting"
@@ -118,33 +123,22 @@ class Subscriber(StreamActor):
         """Find a member, compare the cursor with the stream, subscribe."""
         self._doing = "waiting for a member"
         members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
-        endpoint, is_leader = self._choose(members)
+        endpoint = self._choose(members)
+        self._on_leader = endpoint == members.leader
         self._doing = f"attaching to {endpoint}"
-        slot: m.Slot = await ask(self._pool, m.Lease(endpoint, CONSUMING))
-        self._slot = slot
+        slot = self._slot = await self._lease(endpoint)
         await ask(slot.connection, m.Open())
         self.monitor(slot.connection)
-        specification = await self._specification(slot, on_leader=is_leader)
-        self._attachment = self._state.attachment = next_attachment()
-        if self._state.paused:
-            self._ledger.pause()
-        await ask(
-            slot.connection,
-            m.AttachSubscriber(
-                slot,
-                self._attachment,
-                self.actor_ref,
-                self._stream,
-                specification,
-                self._options.credit,
-                # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
-                # which take offsets and carry no messages, are the last ones.
-                (("chunk_selector", "all"),) if self._state.bounded else (),
-            ),
-        )
+        specification = await self._specification(slot)
+        self._begin_attachment()
+        try:
+            await ask(slot.connection, self._subscription(slot, specification))
+        except SubscriptionIdAlreadyExists as error:
+            raise Retry(error) from None  # the pool and the broker disagree about one id: the next lease gives another
         self._doing = "consuming"
         state = self._state
         state.wants_leader = False
+        state.tried = {endpoint}
         if state.last_broker is not None and state.last_broker != endpoint:
             self._emit(
                 events.Moved(path=self.path, stream=self._stream, origin=str(state.last_broker), to=str(endpoint))
@@ -152,34 +146,89 @@ class Subscriber(StreamActor):
         state.last_broker = endpoint
         state.ready.try_set(None)
 
-    def _choose(self, members: m.Members) -> tuple[Endpoint, bool]:
+    def _choose(self, members: m.Members) -> Endpoint:
         """A replica, so that leaders have their hands free for publishing; the leader when there is none, or if wanted.
 
-        The member that was lost last is avoided: Metadata may not know yet that it is gone.
+        The member that was lost last is avoided, and so are those that were tried in vain since: Metadata may not know
+        yet that they are gone, or they cannot be reached from here.
         """
-        if self._options.prefer_leader or self._state.wants_leader or not members.replicas:
-            return members.leader, True
-        others = [replica for replica in members.replicas if replica != self._state.last_broker]
-        return random.choice(others or list(members.replicas)), False
+        if self._options.prefer_leader or self._state.wants_leader:
+            return members.leader
+        tried = self._state.tried
+        fresh = [replica for replica in members.replicas if replica not in tried]
+        if fresh:
+            endpoint = random.choice(fresh)
+        elif members.leader not in tried or not members.replicas:
+            endpoint = members.leader
+        else:
+            tried.clear()
+            endpoint = random.choice(members.replicas)
+        tried.add(endpoint)
+        return endpoint
+
+    async def _lease(self, endpoint: Endpoint) -> m.Slot:
+        lease: LoopFuture[m.Slot] = ask(self._pool, m.Lease(endpoint, CONSUMING))
+        try:
+            return await lease
+        except asyncio.CancelledError:
+            lease.add_done_callback(self._return_lease)  # the pool's answer is still on its way
+            raise
+
+    def _return_lease(self, lease: LoopFuture[m.Slot]) -> None:
+        with contextlib.suppress(ActorStreamError, pykka.ActorDeadError):
+            self._pool.tell(m.Release(lease.get(timeout=0)))
+
+    def _begin_attachment(self) -> None:
+        """From here on, the connection gives the slot back, and what older attachments delivered is void."""
+        self._attachment = self._state.attachment = next_attachment()
+        if self._state.paused:
+            self._ledger.pause()
+        # All that was queued comes again. Kept, it would add up with every attachment while the consumer is busy.
+        with contextlib.suppress(asyncio.QueueEmpty, ActorStreamError):
+            while True:
+                self._state.deliveries.get_nowait()
+
+    def _subscription(self, slot: m.Slot, specification: OffsetSpecification) -> m.AttachSubscriber:
+        return m.AttachSubscriber(
+            slot,
+            self._attachment,
+            self.actor_ref,
+            self._stream,
+            specification,
+            self._options.credit,
+            # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
+            # which take offsets and carry no messages, are the last ones.
+            (("chunk_selector", "all"),) if self._state.bounded else (),
+        )
+
+    def on_stop(self) -> None:
+        """Give back a slot that no subscription came to use."""
+        if self._slot is not None and self._attachment == -1:
+            with contextlib.suppress(pykka.ActorDeadError):
+                self._pool.tell(m.Release(self._slot))
 
     # Where to start -----------------------------------------------------------------------------------------------
 
-    async def _specification(self, slot: m.Slot, *, on_leader: bool) -> OffsetSpecification:
+    async def _specification(self, slot: m.Slot) -> OffsetSpecification:
         """The specification for this subscription, after the cursor was compared with the stream (F48, F49, F50)."""
         cursor = self._state.cursor
         extent = await self._extent(slot)
         if extent is None:  # a broker before 3.11 has no StreamStats: nothing can be compared
             return cursor.resume()
         if cursor.last_chunk_id > extent.last:
-            self._on_beyond_the_end(extent, on_leader=on_leader)
+            self._on_beyond_the_end(extent)
         elif not cursor.pinned:
             self._pin(extent)
         resume = cursor.resume()
-        if resume.type is OffsetType.OFFSET and resume.value < extent.first and (cursor.pinned or resume.value > 0):
+        if resume.type is not OffsetType.OFFSET:
+            return resume
+        if resume.value < extent.first and (cursor.pinned or resume.value > 0):
             self._on_gap(resume.value, extent.first)
-        self._wanted = resume.value if resume.type is OffsetType.OFFSET else 0
+        self._wanted = resume.value
         self._last_chunk_id = extent.last
-        return resume
+        # Beyond its end, a broker takes any offset for "next". From the last chunk on, what comes first tells where the
+        # end is, and whether there is anything left to wait for; `Cursor.start_in` drops what is not wanted.
+        return offset.at(min(resume.value, extent.last)) if extent.last != EMPTY else resume
 
     async def _extent(self, slot: m.Slot) -> StreamExtent | None:
         try:
@@ -210,14 +259,18 @@ class Subscriber(StreamActor):
             raise Fatal(OffsetGap(self._stream, wanted, first))
         self._emit(events.OffsetGap(path=self.path, stream=self._stream, wanted=wanted, first=first))
 
-    def _on_beyond_the_end(self, extent: StreamExtent, *, on_leader: bool) -> None:
-        """The newest chunk we had is not in the stream. A replica may only be behind: the leader's word decides."""
-        if not on_leader:
-            self._state.wants_leader = True
-            raise StreamNotAvailable(f"this member of stream {self._stream!r} lacks what was read already")
+    def _on_beyond_the_end(self, extent: StreamExtent) -> None:
+        """The newest chunk we had is not in the stream."""
+        self._need_the_leaders_word()
         self._restart_cursor(extent.last)
         if self._options.on_truncated is OnTruncated.NEXT:
             self._pin(extent)
+
+    def _need_the_leaders_word(self) -> None:
+        """A replica without what we want may only be behind; its leader is not."""
+        if not self._on_leader:
+            self._state.wants_leader = True
+            raise StreamNotAvailable(f"this replica of stream {self._stream!r} ends before the offset wanted")
 
     def _restart_cursor(self, last_chunk_id: int) -> None:
         cursor = self._state.cursor
@@ -230,13 +283,13 @@ class Subscriber(StreamActor):
         )
         cursor.restart(offset.first() if self._options.on_truncated is OnTruncated.FIRST else offset.next())
 
-    def _was_beyond_the_end(self, chunk: Chunk) -> bool:
-        """Whether the broker took "beyond the end" for "next": the first chunk is new, and yet below what we asked.
+    def _is_beyond_the_end(self, chunk: Chunk) -> bool:
+        """Whether the first chunk shows that the stream ends, or ended a moment ago, before the offset wanted.
 
         Without this test the consumer would drop everything up to the offset it asked for, in silence (F50).
         """
         wanted, self._wanted = self._wanted, 0
-        return chunk.chunk_id > self._last_chunk_id and chunk.chunk_id < wanted
+        return self._last_chunk_id <= chunk.chunk_id and chunk.next_offset < wanted
 
     # Messages -----------------------------------------------------------------------------------------------------
 
@@ -259,12 +312,13 @@ class Subscriber(StreamActor):
             case m.CreditRefused(attachment=attachment, code=code):
                 if attachment == self._attachment and code == ResponseCode.SUBSCRIPTION_ID_DOES_NOT_EXIST:
                     # The broker lost a subscription that we hold for alive (F60).
-                    self._abandon(StreamNotAvailable(str(SubscriptionIdDoesNotExist(f"stream {self._stream!r}"))))
+                    self.exit(Retry(SubscriptionIdDoesNotExist(f"stream {self._stream!r}")))
             case m.TopologyChanged(attachment=attachment, code=code):
                 if attachment == self._attachment:
-                    self._abandon(response_error(code, f"stream {self._stream!r} moved"))
+                    # Whatever the code: whether the stream is still there is for the next metadata query to say.
+                    self.exit(Retry(response_error(code, f"stream {self._stream!r} moved")))
             case Down(reason=reason):
-                self._abandon(reason or ConnectionLost("the connection was closed"))
+                self.exit(reason or ConnectionLost("the connection was closed"))
             case _:
                 return super().on_receive(message)
         return None
@@ -273,16 +327,8 @@ class Subscriber(StreamActor):
         if message.attachment != self._attachment:
             return
         state = self._state
-        if self._wanted and self._was_beyond_the_end(message.chunk):
-            self._attachment = -1
-            try:
-                self._restart_cursor(message.chunk.chunk_id)
-            except Fatal as fatal:
-                self._abandon(fatal)
-            else:
-                if self._options.on_truncated is OnTruncated.NEXT:
-                    state.cursor.pin(offset.at(message.chunk.chunk_id))
-                self._abandon(StreamNotAvailable(f"the end of stream {self._stream!r} is below the offset wanted"))
+        if self._wanted and self._is_beyond_the_end(message.chunk):
+            self._on_first_chunk_below(message.chunk)
             return
         self._ledger.deliver()
         state.cursor.received(message.chunk)
@@ -293,24 +339,32 @@ class Subscriber(StreamActor):
             Delivery(message.chunk, message.attachment, state.cursor.progress, message.committed_chunk_id)
         )
 
+    def _on_first_chunk_below(self, chunk: Chunk) -> None:
+        try:
+            self._need_the_leaders_word()
+            self._restart_cursor(chunk.chunk_id)
+        except (StreamNotAvailable, Fatal) as reason:
+            self.exit(reason)
+            return
+        if self._options.on_truncated is OnTruncated.NEXT:
+            is_new = chunk.chunk_id > self._last_chunk_id
+            self._state.cursor.pin(offset.at(chunk.chunk_id), skip_through=EMPTY if is_new else chunk.chunk_id)
+        self.exit(StreamNotAvailable(f"the end of stream {self._stream!r} is below the offset wanted"))
+
     def _grant(self, count: int) -> None:
         if count and self._slot is not None:
             try:
                 self._slot.connection.tell(m.SendCommand(c.Credit(self._slot.entity_id, count)))
             except pykka.ActorDeadError:
-                self._abandon(ConnectionLost("the connection ended"))
+                self.exit(ConnectionLost("the connection ended"))
 
     def _on_broken(self, message: m.ChunkBroken) -> None:
         """A chunk that cannot be decoded is fetched again, from another member if there is one; then it is told."""
         if message.attachment != self._attachment:
             return
         state = self._state
-        state.broken_tries = state.broken_tries + 1 if state.broken_chunk_id == message.chunk_id else 1
-        state.broken_chunk_id = message.chunk_id
-        if state.broken_tries >= BROKEN_CHUNK_TRIES:
-            self.exit(Fatal(message.error))
-            return
-        self._abandon(CorruptChunk(f"chunk {message.chunk_id} of stream {self._stream!r}: {message.error}"))
-
-    def _abandon(self, reason: BaseException) -> None:
-        self.exit(reason)
+        at = ("chunk", message.chunk_id) if message.chunk_id != EMPTY else ("after", state.cursor.last_chunk_id)
+        state.broken_tries = state.broken_tries + 1 if state.broken_at == at else 1
+        state.broken_at = at
+        # Whatever the error says of itself: it is this count that ends it.
+        self.exit(Fatal(message.error) if state.broken_tries >= BROKEN_CHUNK_TRIES else Retry(message.error))
