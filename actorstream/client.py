@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import logging
+import random
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from actorstream import events, offset
+from actorstream import events, offset as offset_module
 from actorstream.actors import messages as m
+from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
 from actorstream.actors.cursor import Cursor
 from actorstream.actors.future import Channel, LoopFuture
@@ -21,6 +24,7 @@ from actorstream.actors.runtime import Home
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.actors.supervisor import Node
 from actorstream.actors.tree import Tree
+from actorstream.backoff import Backoff
 from actorstream.consumer import Consumer
 from actorstream.errors import (
     ActorStreamError,
@@ -32,7 +36,7 @@ from actorstream.errors import (
     StreamDoesNotExist,
     response_error,
 )
-from actorstream.offset import OffsetSpecification
+from actorstream.offset import OffsetSpecification, OffsetType
 from actorstream.options import (
     ConnectionOptions,
     ConsumerOptions,
@@ -52,6 +56,11 @@ from actorstream.wire.constants import ResponseCode
 
 OffsetLike = OffsetSpecification | str | int | dt.datetime
 """An offset as `offset.parse` takes it."""
+
+FELL_TIMEOUT_S = 5.0
+"""How long the actors may take to end when the client is closed; each of them has a bound of its own within that."""
+
+logger = logging.getLogger("actorstream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +285,7 @@ class Client:
         """
         check_name("an offset's reference", reference)
         check_name("a stream's name", stream)
-        offset.at(value)
+        offset_module.at(value)
         await self._ask(m.StoreOffset(reference, stream, value))
 
     async def query_offset(self, reference: str, stream: str) -> int | None:
@@ -359,9 +368,9 @@ class Client:
             _fail(ready, reason, producer)
 
         child = self._name(stream)
-        producer._ref = await tree.start_publisher(child, stream, options, outbox, ready, gone)  # noqa: SLF001
-        self._handles[producer] = child
-        await self._until_ready(producer, ready, f"the start of a producer of {stream!r}", start_timeout_s)
+        async with self._starting(producer, child, f"the start of a producer of {stream!r}", start_timeout_s):
+            producer._ref = await tree.start_publisher(child, stream, options, outbox, ready, gone)  # noqa: SLF001
+            await ready
         return producer
 
     async def consumer(
@@ -392,42 +401,70 @@ class Client:
             RequestTimeout: not started in time.
         """
         check_name("a stream's name", stream)
-        specification = _parse_offset(offset)
+        specification = offset_module.parse(offset)
         options = ConsumerOptions(
             credit=credit, raw=raw, prefer_leader=prefer_leader, on_gap=on_gap, on_truncated=on_truncated
         )
-        if until is not None and until != "end":
-            _parse_offset(until if isinstance(until, int) else "an end is an offset or 'end'")
+        if isinstance(until, str) and until != "end":
+            raise InvalidArgument(f'until is an offset, "end" or None, not {until!r}')
+        last = None if until is None or isinstance(until, str) else offset_module.at(until).value
         tree = self._grown
         state = SubscriberState(Cursor(specification), Channel(), LoopFuture(), bounded=until is not None)
-        last_chunk_id: int | None = None
-        if until == "end":
-            last_chunk_id = (await self.stream_statistics(stream)).committed_chunk_id
-        consumer = Consumer(
-            self, stream, options, state, until=until if isinstance(until, int) else None, until_chunk_id=last_chunk_id
-        )
+        consumer = Consumer(self, stream, options, state, until=last)
 
         def gone(reason: BaseException | None) -> None:
             consumer._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
             _fail(state.ready, reason, consumer)
 
         child = self._name(stream)
-        consumer._ref = await tree.start_subscriber(child, stream, options, state, gone)  # noqa: SLF001
-        self._handles[consumer] = child
-        await self._until_ready(consumer, state.ready, f"the start of a consumer of {stream!r}", start_timeout_s)
+        async with self._starting(consumer, child, f"the start of a consumer of {stream!r}", start_timeout_s):
+            if until == "end":
+                consumer._end_at(await self._end_of(stream, specification))  # noqa: SLF001
+            consumer._ref = await tree.start_subscriber(child, stream, options, state, gone)  # noqa: SLF001
+            await state.ready
         return consumer
 
-    async def _until_ready(
-        self, handle: Producer | Consumer, ready: LoopFuture[None], what: str, seconds: float
-    ) -> None:
+    async def _end_of(self, stream: str, begin: OffsetSpecification) -> int:
+        """The id of the last chunk that a read from `begin` to the end has to see; `EMPTY` when there is none.
+
+        Asked of the leader: a replica learns a moment later what is committed, and the read would lack messages that
+        were confirmed before it began.
+        """
+        tree = self._grown
+        pauses = Backoff(self._options.backoff, random.Random())
+        while True:
+            try:
+                response = await tree.ask_leader(stream, c.StreamStats(stream))
+                if response.code != ResponseCode.OK:
+                    raise response_error(response.code, f"the statistics of stream {stream!r}")
+            except ActorStreamError as error:
+                if not error.retryable:
+                    raise
+                await asyncio.sleep(pauses.next_delay())
+            else:
+                break
+        assert isinstance(response, c.StreamStatsResponse)
+        last = response.stats.get("committed_chunk_id", EMPTY)
+        if last != EMPTY and begin.type is OffsetType.TIMESTAMP:
+            # A broker takes a moment after its last chunk for "next": that read would wait for what is yet to come.
+            async with await self.consumer(stream, last, until=last) as reader:
+                if await reader._first_timestamp() < begin.value:  # noqa: SLF001
+                    return EMPTY
+        return last
+
+    @contextlib.asynccontextmanager
+    async def _starting(
+        self, handle: Producer | Consumer, child: str, what: str, seconds: float
+    ) -> AsyncIterator[None]:
+        """Start a handle in time, or close it; known before it starts, so that whoever closes the client finds it."""
+        self._handles[handle] = child
         try:
             async with asyncio.timeout(seconds):
-                await ready
-        except TimeoutError:
+                yield
+        except BaseException as error:
             await handle.close()
-            raise RequestTimeout(what, seconds) from None
-        except BaseException:
-            await handle.close()
+            if isinstance(error, TimeoutError):
+                raise RequestTimeout(what, seconds) from None
             raise
 
     def _name(self, base: str) -> str:
@@ -438,9 +475,16 @@ class Client:
     # What the handles need --------------------------------------------------------------------------------------------
 
     async def _stop_child(self, handle: Producer | Consumer) -> None:
-        if self._tree is not None and handle in self._handles:
-            stop = self._tree.stop_publisher if isinstance(handle, Producer) else self._tree.stop_subscriber
-            await stop(self._handles[handle])
+        """Stop a handle's actor, and forget the handle."""
+        child = self._handles.get(handle)
+        if self._tree is None or child is None:
+            return
+        stop = self._tree.stop_publisher if isinstance(handle, Producer) else self._tree.stop_subscriber
+        try:
+            with contextlib.suppress(ActorStreamError):  # its supervisor is gone, and so is the actor
+                await stop(child)
+        finally:
+            self._forget(handle)
 
     def _forget(self, handle: Producer | Consumer) -> None:
         self._handles.pop(handle, None)
@@ -456,26 +500,22 @@ class Client:
         """A snapshot of the supervision tree: every actor with its state, generation, restarts and last reason."""
         return await self._grown.snapshot()
 
-    async def events(self) -> AsyncIterator[events.Event]:
-        """What happens from now on: connections, restarts with their reasons, moves, gaps. Ends with the client.
+    def events(self) -> AsyncIterator[events.Event]:
+        """What happens from this call on: connections, restarts with their reasons, moves, gaps. Ends with the client.
 
         A reader who falls 10,000 events behind misses the newest; nothing ever waits for a reader.
         """
         bus = self._grown.bus
-        channel = bus.listen()
-        try:
-            while True:
-                try:
-                    yield await channel.get()
-                except Closed:
-                    return
-        finally:
-            bus.ignore(channel)
+        return _read_events(bus, bus.listen())
 
     # End --------------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Close all handles (producers flush first), then all connections. Bounded; safe to call again."""
+        """Close all handles (producers flush first), then all connections.
+
+        Bounded in every state; safe to call again, and from several tasks. What does not end in time is left to end by
+        itself, and logged.
+        """
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
@@ -484,9 +524,13 @@ class Client:
         try:
             await asyncio.gather(*(handle.close() for handle in tuple(self._handles)), return_exceptions=True)
         finally:
-            if self._tree is not None:
-                await self._tree.fell(self._close_timeout_s)
-            await self._home.close()
+            try:
+                if self._tree is not None:
+                    await self._tree.fell(FELL_TIMEOUT_S)
+            except TimeoutError:
+                logger.warning("actors of %r did not end within %g s of its close", self._options.name, FELL_TIMEOUT_S)
+            finally:
+                await self._home.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -497,8 +541,15 @@ class Client:
         await self.close()
 
 
-def _parse_offset(value: OffsetLike) -> OffsetSpecification:
-    return offset.parse(value)
+async def _read_events(bus: EventBus, channel: Channel[events.Event]) -> AsyncIterator[events.Event]:
+    try:
+        while True:
+            try:
+                yield await channel.get()
+            except Closed:
+                return
+    finally:
+        bus.ignore(channel)
 
 
 def _fail(ready: LoopFuture[None], reason: BaseException | None, handle: Producer | Consumer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,8 +13,8 @@ from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.cursor import Cursor, Delivery, Progress
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.mailbox import Deliver, Tellable
-from actorstream.actors.subscriber import SubscriberState
+from actorstream.actors.mailbox import Deliver, Tellable, is_alive
+from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.errors import (
     ActorStreamError,
     Closed,
@@ -29,6 +30,9 @@ from actorstream.wire.message import Message
 
 if TYPE_CHECKING:
     from actorstream.client import Client
+
+LOOK_AFTER_S = 0.25
+"""How often an actor that owes an acknowledgement is looked after: it may have died, and nobody tells us of that."""
 
 
 class Consumer:
@@ -47,7 +51,6 @@ class Consumer:
         state: SubscriberState,
         *,
         until: int | None = None,
-        until_chunk_id: int | None = None,
     ) -> None:
         self._client = client
         self._stream = stream
@@ -56,7 +59,7 @@ class Consumer:
         self._cursor: Cursor = state.cursor
         self._progress: Progress = state.cursor.progress
         self._end = None if until is None else until + 1
-        self._until_chunk_id = until_chunk_id
+        self._until_chunk_id: int | None = None
         self._ref: m.Ref | None = None
         self._closed: ActorStreamError | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -64,7 +67,8 @@ class Consumer:
         self._index = 0
         self._dispatched: int | None = None
         self._delivery: Delivery | None = None
-        self._finished = until_chunk_id is not None and until_chunk_id < 0  # the stream is empty: nothing to wait for
+        self._broken_attachment = -1
+        self._finished = self._end is not None and self._progress.position >= self._end
         self._received = 0
 
     @property
@@ -122,10 +126,10 @@ class Consumer:
     def take(self) -> Message | None:
         """The next message that is in hand; the one before is completed. None when a chunk has to be fetched."""
         self._complete()
-        index = self._index
-        if index >= len(self._messages):
+        index, messages = self._index, self._messages  # which `close` may replace, perhaps from another thread
+        if index >= len(messages):
             return None
-        message = self._messages[index]
+        message = messages[index]
         self._index = index + 1
         self._received += 1
         self._dispatched = message.offset
@@ -147,55 +151,75 @@ class Consumer:
         """
         if max_size is not None and max_size < 1:
             raise InvalidArgument(f"max_size is at least 1, not {max_size!r}")
-        while True:
-            while not (batch := self.take_batch(max_size)):
-                try:
-                    await self.fetch()
-                except StopAsyncIteration:
-                    return
+        while batch := await self._next_batch(max_size):
             yield batch
+
+    async def _next_batch(self, max_size: int | None) -> list[Message]:
+        """The next batch; an empty one at the end."""
+        try:
+            while not (batch := self.take_batch(max_size)):
+                await self.fetch()
+        except StopAsyncIteration:
+            return []
+        return batch
 
     def take_batch(self, max_size: int | None) -> list[Message]:
         """As `take`, with what is left of the chunk in hand."""
         self._complete()
-        start, end = self._index, len(self._messages)
-        if max_size is not None:
-            end = min(start + max_size, end)
-        batch = self._messages[start:end]
+        start, messages = self._index, self._messages
+        batch = messages[start:] if max_size is None else messages[start : start + max_size]
         if batch:
-            self._index = end
+            self._index = start + len(batch)
             self._received += len(batch)
             self._dispatched = batch[-1].offset
             self._progress.position = batch[-1].offset + 1
         return batch
 
+    def put_back(self, messages: list[Message]) -> None:
+        """Those that were dispatched last were not processed: they come again, and the position is back at them."""
+        self._dispatched = None
+        self._received -= len(messages)
+        self._progress.position = messages[0].offset
+        if self._messages:  # not closed meanwhile
+            self._index -= len(messages)
+
     async def fetch(self) -> None:
         """Have the messages of the next chunk in hand; perhaps none, when it holds nothing for this consumer."""
         self._finish_chunk()
-        if self._finished:
+        if self._finished or self._was_closed:
             raise StopAsyncIteration
         try:
             delivery = await self._state.deliveries.get()
-        except ActorStreamError as error:
-            if isinstance(error, Closed):
-                raise StopAsyncIteration from None
-            raise
-        if delivery.progress is not self._cursor.progress or delivery.attachment != self._state.attachment:
-            # From before the cursor was set back, or before a new subscription that brings this chunk again.
+        except Closed:
+            raise StopAsyncIteration from None
+        if self._was_closed:
+            raise StopAsyncIteration
+        if (
+            delivery.progress is not self._cursor.progress  # from before the cursor was set back
+            or delivery.attachment != self._state.attachment  # a new subscription brings this chunk again
+            or delivery.attachment == self._broken_attachment  # behind a chunk that has to be fetched again first
+        ):
             return
-        self._delivery = delivery
-        self._progress = delivery.progress
         chunk = delivery.chunk
         decode = chunk.raw_messages if self._options.raw else chunk.messages
         try:
-            self._messages = decode(self._cursor.start_in(chunk), self._end, self._stream)
+            chunk.verify()
+            messages = decode(self._cursor.start_in(chunk), self._end, self._stream)
         except (CorruptChunk, CompressionError, MessageCodecError) as error:
-            self._delivery = None
+            self._broken_attachment = delivery.attachment
             tell(self._ref, m.ChunkBroken(delivery.attachment, chunk.chunk_id, error))
             return
+        self._delivery = delivery
+        self._progress = delivery.progress
         self._index = 0
+        self._messages = messages
         end, last = self._end, self._until_chunk_id
         self._finished = (end is not None and chunk.next_offset >= end) or (last is not None and chunk.chunk_id >= last)
+
+    @property
+    def _was_closed(self) -> bool:
+        """By its owner: what is in hand or under way is not wanted any more. After a failure it still is."""
+        return isinstance(self._closed, Closed)
 
     def _finish_chunk(self) -> None:
         """The chunk in hand is done: its credit goes back, whatever became of its messages (F58, F59)."""
@@ -203,8 +227,8 @@ class Consumer:
         self._messages = []
         self._index = 0
         if delivery is not None:
-            progress = delivery.progress
-            progress.position = max(progress.position, delivery.chunk.next_offset)
+            progress, done = delivery.progress, delivery.chunk.next_offset
+            progress.position = max(progress.position, done if self._end is None else min(done, self._end))
             tell(self._ref, m.ChunksDone(delivery.attachment, 1))
 
     # Other shapes -------------------------------------------------------------------------------------------------
@@ -218,7 +242,10 @@ class Consumer:
 
         Raises:
             HandlerFailed: by policy; the handler's error is chained.
-            and whatever ends the iteration. Cancelling it leaves the message in hand not completed.
+            and whatever ends the iteration.
+
+        The message in hand when it raises, or is cancelled, is not completed: it is the first one of whatever iterates
+        next, and `position` names it.
         """
         policy = on_error or ErrorPolicy()
         if isinstance(policy.then, Park):
@@ -231,13 +258,26 @@ class Consumer:
         """Tell an actor the messages, batch by batch, each after it acknowledged the one before.
 
         Until it acknowledges, no more credit is granted than the consumer has, so that a slow actor slows the broker.
-        Returns when the consumer ends, or when the actor is dead.
+        Returns when the consumer ends, or when the actor is dead. A batch that was not acknowledged is not completed:
+        it is the first one of whatever iterates next.
         """
-        async for batch in self.batches(max_size):
+        while batch := await self._next_batch(max_size):
             acknowledged: LoopFuture[None] = LoopFuture()
-            if not tell(ref, Deliver(self._stream, batch, acknowledged.try_set)):
+            try:
+                if tell(ref, Deliver(self._stream, batch, acknowledged.try_set)):
+                    await self._until_acknowledged(acknowledged, ref)
+            finally:
+                if not acknowledged.done():
+                    self.put_back(batch)
+            if not acknowledged.done():
                 return
-            await acknowledged
+
+    async def _until_acknowledged(self, acknowledged: LoopFuture[None], ref: Tellable) -> None:
+        """Wait for the actor; or until it is dead, or the consumer is closed."""
+        while not acknowledged.done() and is_alive(ref) and not self._was_closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AFTER_S):
+                    await acknowledged
 
     # Control ------------------------------------------------------------------------------------------------------
 
@@ -250,19 +290,17 @@ class Consumer:
         tell(self._ref, m.Resume())
 
     async def close(self) -> None:
-        """Leave the broker and end the iteration. Safe to call again, and from several tasks."""
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
+        """Leave the broker and end the iteration: nothing is delivered any more, not even what has arrived.
 
-    async def _close(self) -> None:
-        if self._closed is None:
-            self._closed = Closed(f"the consumer of {self._stream!r} was closed")
-        try:
-            await self._client._stop_child(self)  # noqa: SLF001 - a handle and its client are one thing in two classes
-        finally:
+        Bounded; safe to call again, and from several tasks.
+        """
+        if self._closing is None:
+            if self._closed is None:
+                self._closed = Closed(f"the consumer of {self._stream!r} was closed")
+                self._messages = []
             self._state.deliveries.close(self._closed)
-            self._client._forget(self)  # noqa: SLF001
+            self._closing = asyncio.ensure_future(self._client._stop_child(self))  # noqa: SLF001 - see `_gone`
+        await asyncio.shield(self._closing)
 
     async def __aenter__(self) -> Self:
         return self
@@ -276,8 +314,19 @@ class Consumer:
         state = "closed" if self._closed else "open"
         return f"<Consumer of {self._stream!r}: {state}, position {self.position}, {self._received} received>"
 
+    async def _first_timestamp(self) -> int:
+        """When the first chunk that comes was written (milliseconds since the epoch)."""
+        while self._delivery is None:
+            await self.fetch()
+        return self._delivery.chunk.timestamp_ms
+
+    def _end_at(self, chunk_id: int) -> None:
+        """Deliver nothing beyond this chunk; `EMPTY`: nothing at all. Called by the client, before the start."""
+        self._until_chunk_id = chunk_id
+        self._finished = self._finished or chunk_id == EMPTY
+
     def _gone(self, reason: BaseException | None) -> None:
-        """The actor ended for good (called on the tree's loop)."""
+        """The actor ended for good. Called on the tree's loop by the client: the two are one thing in two classes."""
         if self._closed is None:
             self._closed = (
                 reason if isinstance(reason, ActorStreamError) else ConsumeError(f"the subscriber ended: {reason!r}")

@@ -77,9 +77,19 @@ class ErrorPolicy:
 async def run(consumer: Consumer, handler: Handler, policy: ErrorPolicy, parking: Producer | None) -> None:
     """Hand every message of a consumer to a handler until the consumer ends. See `Consumer.run`."""
     async for message in consumer:
-        failure = await _try(handler, message, policy)
-        if failure is None:
-            continue
+        try:
+            await _handle(consumer, message, handler, policy, parking)
+        except BaseException:
+            consumer.put_back([message])
+            raise
+
+
+async def _handle(
+    consumer: Consumer, message: Message, handler: Handler, policy: ErrorPolicy, parking: Producer | None
+) -> None:
+    """Have one message handled; once this returns, it is completed."""
+    failure = await _try(handler, message, policy)
+    if failure is not None:
         match policy.then:
             case Skip():
                 logger.warning(
@@ -111,15 +121,10 @@ async def _try(handler: Handler, message: Message, policy: ErrorPolicy) -> Excep
 
 async def _park(message: Message, failure: Exception, consumer: Consumer, parking: Producer) -> None:
     reason = "".join(traceback.format_exception_only(failure)).strip()
-    parked = message.copy(
-        application_properties={
-            **(message.application_properties or {}),
-            "x-origin-stream": consumer.stream,
-            "x-origin-offset": message.offset,
-            "x-reason": reason,
-        }
-    )
+    origin = {"x-origin-stream": consumer.stream, "x-origin-offset": message.offset, "x-reason": reason}
     try:
+        # What is no AMQP 1.0 message cannot be read, and so not be copied either.
+        parked = message.copy(application_properties={**message.application_properties, **origin})
         await parking.send_wait(parked)
     except Exception as error:
         raise HandlerFailed(consumer.stream, message.offset) from error

@@ -26,6 +26,12 @@ class Tellable(Protocol):
         """Take a message without waiting."""
 
 
+def is_alive(ref: Tellable) -> bool:
+    """Whether it may still do something; one that cannot say so is taken to."""
+    ask: Callable[[], bool] | None = getattr(ref, "is_alive", None)
+    return ask is None or ask()
+
+
 @dataclass(frozen=True, slots=True)
 class Publish:
     """Told to or asked of a producer's ref: publish one message.

@@ -25,7 +25,7 @@ from actorstream.actors.calls import call
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.locator import Locator
 from actorstream.actors.outbox import Outbox
-from actorstream.actors.pool import Pool, PoolState
+from actorstream.actors.pool import CONTROL, Pool, PoolState
 from actorstream.actors.publisher import Publisher
 from actorstream.actors.runtime import Home, StreamActor
 from actorstream.actors.subscriber import Subscriber, SubscriberState
@@ -43,6 +43,7 @@ from actorstream.actors.watchdog import Watchdog
 from actorstream.errors import Closed
 from actorstream.options import ConnectionOptions, ConsumerOptions, Endpoint, ProducerOptions
 from actorstream.transport import Opener
+from actorstream.wire import commands as c
 
 Gone = Callable[[BaseException | None], None]
 
@@ -56,7 +57,13 @@ class Tree:
     def __init__(self, home: Home, options: ConnectionOptions, escalated: Gone) -> None:
         self.bus = EventBus()
         self._options = options
-        self._root: m.Ref = start_root(home, on_event=self.bus.emit, on_gone=escalated)
+        self._ended: LoopFuture[None] = LoopFuture()
+
+        def gone(reason: BaseException | None) -> None:
+            self._ended.try_set()
+            escalated(reason)
+
+        self._root: m.Ref = start_root(home, on_event=self.bus.emit, on_gone=gone)
         self._pool: m.Ref
         self.locator: m.Ref
         self._publishers: m.Ref
@@ -133,6 +140,18 @@ class Tree:
             self._subscribers, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
         )
 
+    async def ask_leader(self, stream: str, command: c.Request) -> c.Response:
+        """The answer of the broker on which the stream's leader is; whatever its code.
+
+        Raises:
+            StreamDoesNotExist: and all that a connection may raise; what is retryable may be asked again.
+        """
+        members: m.Members = await call(self.locator, m.WhereIs(stream), dead=Closed)
+        slot: m.Slot = await call(self._pool, m.Lease(members.leader, CONTROL), dead=Closed)
+        await call(slot.connection, m.Open())
+        response: c.Response = await call(slot.connection, m.Request(command))
+        return response
+
     async def stop_publisher(self, name: str) -> None:
         """Stop a publisher and forget it."""
         await call(self._publishers, StopChild(name), dead=Closed)
@@ -153,7 +172,8 @@ class Tree:
             TimeoutError: something is left, and goes on ending by itself.
         """
         try:
+            self._root.stop(block=False)  # its future would take a thread to wait for, which a timeout leaves behind
             async with asyncio.timeout(timeout_s):
-                await self._root.stop(block=False)
+                await self._ended
         finally:
             self.bus.close(Closed("the client was closed"))
