@@ -13,6 +13,7 @@ Handles may be used from any thread. Arguments, results and errors are those of 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,6 +23,7 @@ from actorstream.actors.outbox import BatchReceipt, Body, Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.client import OffsetLike, StreamMetadata, StreamStatistics
+from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
 from actorstream.options import StreamArguments
 from actorstream.wire.message import Message
@@ -49,16 +51,35 @@ class _Runner:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self.closed = False
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it, and block until it has ended.
+
+        Raises:
+            Closed: the client is closed.
+            WrongLoop: called in a handler that runs on the loop itself, which would wait for itself for ever.
+        """
+        refusal: ActorStreamError | None = None
+        if self.closed:
+            refusal = Closed("the client is closed")
+        elif self._home.is_current:
+            refusal = WrongLoop("a blocking call on the thread of the loop: use the handle's `asynchronous` there")
+        if refusal is not None:
+            work.close()
+            raise refusal
         future = asyncio.run_coroutine_threadsafe(work, self._home.loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise Closed("the client was closed meanwhile") from None
         except BaseException:
             future.cancel()  # Ctrl-C: what nobody waits for any more should not go on
             raise
 
     def close(self) -> None:
+        """End the thread; safe to call again."""
+        self.closed = True
         self._home.join()
 
 
@@ -208,9 +229,10 @@ class Client:
         return self._runner.run(self.asynchronous.tree())
 
     def close(self) -> None:
-        """See `Client.close`; ends the thread too."""
+        """See `Client.close`; ends the thread too. Safe to call again."""
         try:
-            self._runner.run(self.asynchronous.close())
+            if not self._runner.closed:
+                self._runner.run(self.asynchronous.close())
         finally:
             self._runner.close()
 
