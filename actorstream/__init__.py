@@ -5,7 +5,8 @@ Brokers die, leaders move, networks split; the tree heals, and `async for` goes 
 
 from actorstream import blocking, errors, events, offset
 from actorstream.actors.mailbox import Deliver, Publish, Published
-from actorstream.actors.outbox import BatchReceipt, Body, Receipt
+from actorstream.actors.outbox import Body
+from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.supervisor import Node
 from actorstream.backoff import BackoffPolicy
 from actorstream.client import Client, OffsetLike, StreamMetadata, StreamStatistics, connect

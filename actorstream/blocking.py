@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from actorstream import client as asynchronous, consumer as asynchronous_consumer, producer as asynchronous_producer
-from actorstream.actors.outbox import BatchReceipt, Body, Receipt
+from actorstream.actors.outbox import Body
+from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.client import OffsetLike, StreamMetadata, StreamStatistics

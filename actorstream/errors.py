@@ -26,6 +26,7 @@ before trying again).
     │   ├─ PublishRejected                    the broker refused it, with a code
     │   ├─ Unconfirmed                        no confirm by the deadline, or before close: it may be stored
     │   └─ OutboxFull                         no room within the time allowed; it was not sent
+    ├─ PublisherFenced                        another producer publishes under the same name
     ├─ ConsumeError
     │   ├─ OffsetGap                          the offset wanted is below what the stream retains
     │   ├─ StreamTruncated                    the offset wanted is beyond the end of the stream
@@ -329,6 +330,21 @@ class Unconfirmed(PublishError):
 
 class OutboxFull(PublishError):
     """The outbox had no room within the time allowed; the message was not sent and can be sent again."""
+
+
+class PublisherFenced(ActorStreamError):
+    """The broker holds a higher publishing id under this producer's name than it has sent: somebody else has sent it.
+
+    To go on would be silent loss: the broker takes every lower id for a duplicate, drops and confirms it (F28).
+    """
+
+    def __init__(self, sequence: int, sent: int) -> None:
+        super().__init__(
+            f"the broker holds publishing id {sequence} under this producer's name, which has sent none above {sent}: "
+            "another producer uses the same name"
+        )
+        self.sequence = sequence
+        self.sent = sent
 
 
 class ConsumeError(ActorStreamError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.outbox import NEVER, BatchReceipt, Body, Outbox, Receipt, encode_entry
+from actorstream.actors.outbox import NEVER, Body, Outbox, encode_entry
+from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, Unconfirmed
 from actorstream.options import ProducerOptions
 
@@ -90,16 +92,12 @@ class Producer:
             OutboxFull: no room within `send_timeout_s`; nothing was queued.
             Closed: the producer is closed; the error that ended it is chained.
         """
-        wire = self._encode(message)
-        outbox = self._outbox
-        if not outbox.has_room(len(wire)):
-            await self._wait_for_room(len(wire))
-        receipt = self._offer(wire, -1 if publishing_id is None else publishing_id)
         self._since_yield += 1
         if self._since_yield >= YIELD_EVERY:
             self._since_yield = 0
-            await asyncio.sleep(0)
-        return receipt
+            await asyncio.sleep(0)  # before it is accepted: once it is, nothing may be cancelled any more
+        wire = self._encode(message)
+        return self._offer(wire, publishing_id) or await self._offer_when_room(wire, publishing_id)
 
     def try_send(self, message: Body, *, publishing_id: int | None = None) -> Receipt | None:
         """Queue one message if there is room at this moment, from any thread; None when there is none.
@@ -107,10 +105,7 @@ class Producer:
         Raises:
             InvalidArgument, MessageTooLarge, Closed: as `send`.
         """
-        wire = self._encode(message)
-        if not self._outbox.has_room(len(wire)):
-            return None
-        return self._offer(wire, -1 if publishing_id is None else publishing_id)
+        return self._offer(self._encode(message), publishing_id)
 
     async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """Queue many messages, and return one receipt for all of them as soon as they are accepted.
@@ -123,13 +118,7 @@ class Producer:
             OutboxFull, Closed: as for `send`.
         """
         wires = [self._encode(message) for message in messages]
-        outbox = self._outbox
-        receipts: list[Receipt] = []
-        for wire in wires:
-            if not outbox.has_room(len(wire)):
-                await self._wait_for_room(len(wire))
-            receipts.append(self._offer(wire, -1))
-        return BatchReceipt(receipts)
+        return BatchReceipt([self._offer(wire, None) or await self._offer_when_room(wire, None) for wire in wires])
 
     async def send_wait(self, message: Body, *, publishing_id: int | None = None) -> None:
         """Send one message and wait until it is confirmed.
@@ -175,11 +164,15 @@ class Producer:
         try:
             if self._closed is None:
                 self._closed = Closed(f"the producer of {self._stream!r} was closed")
+                self._outbox.wake()  # those who wait for room
                 await self._drain(timeout)
         finally:
-            await self._client._stop_child(self)  # noqa: SLF001 - a handle and its client are one thing in two classes
-            self._outbox.fail_all(lambda: Unconfirmed("the producer was closed before the confirm: it may be stored"))
-            self._client._forget(self)  # noqa: SLF001
+            try:
+                with contextlib.suppress(Closed):  # the whole tree is gone, and the actor with it
+                    await self._client._stop_child(self)  # noqa: SLF001 - a handle and its client are one thing
+            finally:
+                self._outbox.end(_closed_before_the_confirm)
+                self._client._forget(self)  # noqa: SLF001
 
     async def _drain(self, timeout: float) -> None:
         try:
@@ -207,27 +200,33 @@ class Producer:
         self._outbox.check_size(wire)
         return wire
 
-    def _offer(self, wire: bytes, publishing_id: int) -> Receipt:
+    def _offer(self, wire: bytes, publishing_id: int | None) -> Receipt | None:
         if self._closed is not None:
             raise Closed(f"the producer of {self._stream!r} is closed") from self._closed
         timeout = self._options.confirm_timeout_s
         deadline = NEVER if timeout is None else self._loop.time() + timeout
-        receipt = self._outbox.offer(wire, deadline, publishing_id)
-        # Only the first of a batch has to wake the actor. The test comes after the append: whoever was there before
-        # is still to be taken, and the actor looks again after each one that it takes.
-        if self._outbox.queued == 1:
+        accepted = self._outbox.offer(wire, deadline, publishing_id)
+        if accepted is None:
+            return None
+        receipt, is_first = accepted
+        if is_first:
             tell(self._ref, m.Flush())
         return receipt
 
-    async def _wait_for_room(self, size: int) -> None:
+    async def _offer_when_room(self, wire: bytes, publishing_id: int | None) -> Receipt:
+        """Wait for room, again if somebody else was faster."""
+        receipt: Receipt | None = None
         try:
             async with asyncio.timeout(self._options.send_timeout_s):
-                await self._until(lambda: self._closed is not None or self._outbox.has_room(size))
+                while receipt is None:
+                    await self._until(lambda: self._closed is not None or self._outbox.has_room(len(wire)))
+                    receipt = self._offer(wire, publishing_id)
         except TimeoutError:
             raise OutboxFull(
                 f"{self._outbox.held} messages ({self._outbox.held_bytes} bytes) are unconfirmed, and no room "
                 f"came up within {self._options.send_timeout_s:g} s"
             ) from None
+        return receipt
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that only the settling of messages can bring about."""
@@ -245,8 +244,14 @@ class Producer:
             self._closed = (
                 reason if isinstance(reason, ActorStreamError) else Closed(f"the publisher ended: {reason!r}")
             )
-        text = f"the producer ended: {reason}"
-        self._outbox.fail_all(lambda: Unconfirmed(f"{text}: the message may be stored"))
+        if reason is None:
+            self._outbox.end(_closed_before_the_confirm)
+        else:
+            self._outbox.end(lambda: Unconfirmed(f"the producer ended ({reason}): the message may be stored"))
+
+
+def _closed_before_the_confirm() -> Unconfirmed:
+    return Unconfirmed("the producer was closed before the confirm: the message may be stored")
 
 
 def confirm_dispatcher(
@@ -261,14 +266,23 @@ def confirm_dispatcher(
             try:
                 result = on_confirm(receipt)
             except Exception as error:  # noqa: BLE001 - the user's; it must not stop the confirms of others
-                loop.call_exception_handler({"message": "an on_confirm callback raised", "exception": error})
+                complain(error)
                 continue
             if inspect.isawaitable(result):
                 task = asyncio.ensure_future(result)
                 tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                task.add_done_callback(done)
+
+    def done(task: asyncio.Future[Any]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            complain(error)
+
+    def complain(error: BaseException) -> None:
+        loop.call_exception_handler({"message": "an on_confirm callback raised", "exception": error})
 
     def dispatch(receipts: list[Receipt]) -> None:
-        loop.call_soon_threadsafe(run, receipts)
+        with contextlib.suppress(RuntimeError):  # its loop is closed: nobody is left to be called (F91)
+            loop.call_soon_threadsafe(run, receipts)
 
     return dispatch

@@ -16,13 +16,17 @@ import pykka
 
 from actorstream import events
 from actorstream.actors import messages as m
+from actorstream.actors.calls import tell
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.runtime import Down, StreamActor
 from actorstream.errors import (
     ActorStreamError,
     Closed,
+    ConnectFailed,
     ConnectionLost,
+    CorruptChunk,
     RequestTimeout,
+    ResponseError,
     response_error,
 )
 from actorstream.options import ConnectionOptions, Endpoint
@@ -61,6 +65,7 @@ class Connection(StreamActor):
         options: ConnectionOptions,
         opener: Opener,
         start_delay_s: float,
+        was_up: Callable[[], bool],
         pool: m.Ref,
         emit: Callable[[events.Event], None],
     ) -> None:
@@ -71,6 +76,7 @@ class Connection(StreamActor):
         self._options = options
         self._opener = opener
         self._start_delay_s = start_delay_s
+        self._was_up = was_up
         self._pool = pool
         self._emit = emit
         self._session = s.Session(
@@ -130,37 +136,31 @@ class Connection(StreamActor):
         self._session.start(loop.time())
         self._pump()
         await self._opened
-        self._pool.tell(m.ConnectionUp(self._line_name))
+        tell(self._pool, m.ConnectionUp(self._line_name))
         self._emit(
             events.Connected(path=self.path, broker=str(self._endpoint), version=self._session.broker_version_text)
         )
 
     async def on_stop(self) -> None:  # type: ignore[override]
-        """Close politely, but never wait long for a peer that may be dead."""
+        """Close politely, but never wait long for a peer that may be dead; whoever waits for an answer hears why."""
         if self._transport is not None and self._session.state is s.State.OPEN and self._ended is not None:
             self._run(self._session.close)
             await asyncio.wait([self._ended], timeout=CLOSE_TIMEOUT_S)
-        self._drop(ConnectionLost(f"the connection to {self._endpoint} was closed"))
-
-    def on_failure(self, *_: object) -> None:
-        """Leave nothing behind after an unexpected error either."""
-        self._drop(ConnectionLost(f"the connection to {self._endpoint} failed"))
-
-    def _drop(self, error: Exception) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._transport is not None:
             self._transport.abort()
         for future in (self._opened, self._ended):
-            if future is not None and not future.done():
+            if future is not None:
                 future.cancel()
-        waiting, self._waiting = self._waiting, {}
-        for reply in waiting.values():
-            _fail(reply, self._end_reason or error)
         self._attachments.clear()
         self._publishers.clear()
         self._subscribers.clear()
+        error = self._end_reason or ConnectionLost(f"the connection to {self._endpoint} was closed")
+        waiting, self._waiting = self._waiting, {}
+        for reply in waiting.values():
+            _fail(reply, error)
 
     # The socket ---------------------------------------------------------------------------------------------------
 
@@ -251,10 +251,12 @@ class Connection(StreamActor):
         subscriber = self._subscribers.get(deliver.subscription_id)
         if subscriber is None:  # what was on the wire when it unsubscribed (F61)
             return
-        self._tell(
-            subscriber,
-            m.Delivered(subscriber.number, Chunk.parse(deliver.chunk), deliver.committed_chunk_id),
-        )
+        try:
+            chunk = Chunk.parse(deliver.chunk)
+        except CorruptChunk as error:  # the frame was whole: it is a matter of this subscription alone (F63)
+            self._tell(subscriber, m.ChunkBroken(subscriber.number, -1, error))
+            return
+        self._tell(subscriber, m.Delivered(subscriber.number, chunk, deliver.committed_chunk_id))
 
     def _on_metadata_update(self, stream: str, code: int) -> None:
         """Everything of that stream on this connection counts as dead, whatever the broker kept of it (W2)."""
@@ -270,9 +272,12 @@ class Connection(StreamActor):
     def _end(self, error: Exception) -> None:
         if self._end_reason is not None:
             return
+        if isinstance(error, ResponseError) and self._was_up():
+            # Credentials that were good before: a broker that starts refuses them while its users are not there yet,
+            # and so does one whose user database cannot be reached, or whose limit of connections is used up (F87).
+            error, refusal = ConnectFailed(str(self._endpoint), "log-in", str(error)), error
+            error.__cause__ = refusal
         self._end_reason = error
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(error)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         if not isinstance(error, Closed):
@@ -282,7 +287,7 @@ class Connection(StreamActor):
             if chunks and not self._transport.is_closing:
                 self._transport.write(chunks)
             self._transport.close()
-        self.exit(error)
+        self.exit(error)  # cancels `on_start`, if that still waits
 
     # Messages -----------------------------------------------------------------------------------------------------
 
@@ -363,12 +368,22 @@ class Connection(StreamActor):
             if code == 1:
                 done.try_set(None)
                 return
-            self._forget(attachment)
-            self._pool.tell(m.Release(attachment.slot))
+            if attachment.number in self._attachments:  # else it is detached already, and that gives the slot back
+                self._give_back(attachment)
             _fail(done, response_error(code, context))
 
-        self._request(command).add_done_callback(answered)
+        try:
+            reply = self._request(command)
+        except ActorStreamError as error:  # nothing was sent
+            self._give_back(attachment)
+            _fail(done, error)
+        else:
+            reply.add_done_callback(answered)
         return done
+
+    def _give_back(self, attachment: _Attachment) -> None:
+        self._forget(attachment)
+        tell(self._pool, m.Release(attachment.slot))
 
     def _forget(self, attachment: _Attachment) -> None:
         self._attachments.pop(attachment.number, None)
@@ -394,8 +409,8 @@ class Connection(StreamActor):
                 future.get(timeout=0)
             except ActorStreamError as error:
                 if not isinstance(error, ConnectionLost):
-                    self._pool.tell(m.Retire(self._line_name))
-            self._pool.tell(m.Release(attachment.slot))
+                    tell(self._pool, m.Retire(self._line_name))
+            tell(self._pool, m.Release(attachment.slot))
             done.try_set(None)
 
         try:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from actorstream.actors import messages as m
 from actorstream.actors.calls import call
@@ -23,7 +24,6 @@ from actorstream.errors import (
     ConnectionLost,
     MalformedFrame,
     RequestTimeout,
-    ResponseError,
     StreamNotAvailable,
     response_error,
 )
@@ -31,10 +31,22 @@ from actorstream.options import ConnectionOptions, Endpoint
 from actorstream.wire import commands as c
 from actorstream.wire.constants import ResponseCode
 
+T = TypeVar("T")
+
 POLL_FIRST_S = 0.02
 POLL_CAP_S = 0.5
+WANTED_S = 30.0
+"""How long one question for a leader waits; who asked may be gone, and who is not asks again, with a reason to show."""
 SETTLED = (ResponseCode.STREAM_DOES_NOT_EXIST, ResponseCode.ACCESS_REFUSED)
 """What a metadata query says of a stream that waiting does not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A stream whose leader somebody waits for."""
+
+    members: LoopFuture[m.Members]
+    until: float
 
 
 class Locator(StreamActor):
@@ -47,7 +59,7 @@ class Locator(StreamActor):
         self._known = list(dict.fromkeys(seeds))
         self._failed_at: dict[Endpoint, float] = {}
         self._current: Endpoint | None = None
-        self._wanted: dict[str, LoopFuture[m.Members]] = {}
+        self._wanted: dict[str, _Wanted] = {}
         self._wanted_more = asyncio.Event()
         self._resolver: asyncio.Task[None] | None = None
 
@@ -61,7 +73,7 @@ class Locator(StreamActor):
             case m.WhereIs(stream=stream):
                 return self._where_is(stream)
             case m.Metadata(streams=streams):
-                return self._later(self._metadata(streams, self._deadline()))
+                return self._later(self._metadata(streams))
             case m.Administer(command=command, repeatable=repeatable):
                 return self._later(self._administer(command, repeatable=repeatable))
             case m.StoreOffset():
@@ -81,8 +93,8 @@ class Locator(StreamActor):
 
     def _fail_wanted(self, error: ActorStreamError) -> None:
         wanted, self._wanted = self._wanted, {}
-        for future in wanted.values():
-            future.try_set_exception(error)
+        for one in wanted.values():
+            one.members.try_set_exception(error)
 
     def _later(self, work: Coroutine[Any, Any, Any]) -> LoopFuture[Any]:
         """Answer when the work is done, and take the next message meanwhile."""
@@ -100,54 +112,63 @@ class Locator(StreamActor):
         self.spawn(run())
         return reply
 
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._options.rpc_timeout_s
-
     # Where streams live -------------------------------------------------------------------------------------------
 
     def _where_is(self, stream: str) -> LoopFuture[m.Members]:
-        future = self._wanted.get(stream)
-        if future is None:
-            future = self._wanted[stream] = LoopFuture()
+        wanted = self._wanted.get(stream)
+        if wanted is None:
+            wanted = self._wanted[stream] = _Wanted(LoopFuture(), asyncio.get_running_loop().time() + WANTED_S)
             self._wanted_more.set()
             if self._resolver is None or self._resolver.done():
                 self._resolver = self.spawn(self._resolve_wanted())
-        return future
+        return wanted.members
 
     async def _resolve_wanted(self) -> None:
         """Ask for all wanted streams together until each has a leader or is known not to exist."""
         poll = POLL_FIRST_S
         while self._wanted:
             self._wanted_more.clear()
-            wanted = tuple(self._wanted)
+            trouble: ActorStreamError | None = None
+            states: dict[str, m.StreamState] = {}
             try:
-                states = await self._metadata(wanted, self._deadline())
-            except ResponseError as error:
-                self._fail_wanted(error)  # log-in refused, for example: those who wait have to hear of it
-                return
-            except ActorStreamError:
-                states = {}
+                states = await self._metadata(tuple(self._wanted))
+            except ActorStreamError as error:
+                if not error.retryable:  # a log-in that was refused, for example: those who wait have to hear of it
+                    self._fail_wanted(error)
+                    return
+                trouble = error
             progress = [self._resolve(stream, state) for stream, state in states.items()]
+            self._give_up_some(trouble)
             poll = POLL_FIRST_S if any(progress) else min(poll * 1.6, POLL_CAP_S)
             if self._wanted and not self._wanted_more.is_set():
                 # Many clients lose a leader at the same moment: they should not ask in step.
                 await _wait(self._wanted_more.wait(), poll * random.uniform(0.5, 1.0))
 
     def _resolve(self, stream: str, state: m.StreamState) -> bool:
-        future = self._wanted.get(stream)
-        if future is None:
+        wanted = self._wanted.get(stream)
+        if wanted is None:
             return False
         if state.code == ResponseCode.OK and state.leader is not None:
-            future.try_set(m.Members(state.leader, state.replicas))
+            wanted.members.try_set(m.Members(state.leader, state.replicas))
         elif state.code in SETTLED:
-            future.try_set_exception(response_error(state.code, f"stream {stream!r}"))
+            wanted.members.try_set_exception(response_error(state.code, f"stream {stream!r}"))
         else:
             return False
         del self._wanted[stream]
         return True
 
-    async def _metadata(self, streams: tuple[str, ...], deadline: float) -> dict[str, m.StreamState]:
-        response = await self._ask_any(c.Metadata(streams), deadline, repeatable=True)
+    def _give_up_some(self, trouble: ActorStreamError | None) -> None:
+        """Tell those who have waited long why, and so learn who still wants to know: they ask again."""
+        now = asyncio.get_running_loop().time()
+        for stream, wanted in tuple(self._wanted.items()):
+            if wanted.until <= now:
+                del self._wanted[stream]
+                wanted.members.try_set_exception(
+                    trouble or StreamNotAvailable(f"stream {stream!r} has had no leader for {WANTED_S:g} s")
+                )
+
+    async def _metadata(self, streams: tuple[str, ...]) -> dict[str, m.StreamState]:
+        response = await self._ask_any(c.Metadata(streams), repeatable=True)
         if not isinstance(response, c.MetadataResponse):
             raise MalformedFrame(f"a metadata query was answered with {type(response).__name__}")
         brokers = {broker.reference: Endpoint(broker.host, broker.port) for broker in response.brokers}
@@ -166,118 +187,131 @@ class Locator(StreamActor):
     # Requests that any broker can answer -----------------------------------------------------------------------------
 
     async def _reach(self) -> m.Negotiated:
-        """Try every seed once; the error of the one that says most is raised when none can be reached."""
-        worst: ActorStreamError | None = None
-        for endpoint in tuple(self._known):
-            try:
-                negotiated = await call(await self._control(endpoint), m.Open())
-            except ActorStreamError as error:
-                if worst is None or not error.retryable:
-                    worst = error
-            else:
-                self._current = endpoint
-                self.spawn(self._keep_spare())
-                assert isinstance(negotiated, m.Negotiated)
-                return negotiated
-        raise worst or ConnectionLost("no broker is known")
+        """Try every known broker once; the error of the one that says most is raised when none can be reached."""
+
+        async def reach(endpoint: Endpoint) -> m.Negotiated:
+            negotiated: m.Negotiated = await call(await self._open(endpoint), m.Open())
+            return negotiated
+
+        negotiated = await self._race(reach)
+        self._current = negotiated.endpoint
+        self.spawn(self._keep_spare())
+        return negotiated
 
     async def _keep_spare(self) -> None:
         """A second control connection, made before it is needed: a hedged query must not begin with a handshake."""
         for endpoint in self._candidates()[1:]:
             try:
-                await call(await self._control(endpoint), m.Open())
+                await self._open(endpoint)
             except ActorStreamError:
-                self._failed_at[endpoint] = asyncio.get_running_loop().time()
-            else:
-                return
+                continue
+            return
 
     async def _administer(self, command: c.Request, *, repeatable: bool) -> c.Response:
-        response = await self._ask_any(command, self._deadline(), repeatable=repeatable)
+        response = await self._ask_any(command, repeatable=repeatable)
         if response.code != ResponseCode.OK:
             raise response_error(response.code, describe(command))
         return response
 
     async def _store_offset(self, message: m.StoreOffset) -> None:
-        connection = await self._control(self._candidates()[0])
-        await call(connection, m.Open())
-        connection.tell(m.SendCommand(c.StoreOffset(message.reference, message.stream, message.offset)))
+        command = c.StoreOffset(message.reference, message.stream, message.offset)
 
-    async def _ask_any(self, command: c.Request, deadline: float, *, repeatable: bool) -> c.Response:
-        """The answer of some broker. What may be repeated is hedged, and asked again until the deadline."""
-        loop = asyncio.get_running_loop()
-        attempt = 0
-        while True:
-            try:
-                if repeatable:
-                    return await self._hedged(command)
-                return await self._ask_one(self._candidates()[0], command)
-            except ResponseError:
-                raise  # a handshake that was refused: it will be refused again
-            except ActorStreamError as error:
-                if not error.retryable or not (repeatable or isinstance(error, _NotSent)):
-                    raise
-                attempt += 1
-                pause = min(0.05 * 2**attempt, POLL_CAP_S)
-                if loop.time() + pause >= deadline:
-                    raise
-                await asyncio.sleep(pause)
+        async def send(endpoint: Endpoint) -> None:
+            await call(await self._open(endpoint), m.SendCommand(command))
 
-    async def _hedged(self, command: c.Request) -> c.Response:
-        """Ask one broker, and a second one when the first does not answer at once; the first answer counts."""
-        candidates = self._candidates()[:2]
-        tasks: list[asyncio.Task[c.Response]] = []
-        error: BaseException | None = None
+        await self._insist(send, describe(command))
+
+    async def _ask_any(self, command: c.Request, *, repeatable: bool) -> c.Response:
+        """The answer of some broker. What may be repeated is hedged, and asked again when its connection is lost."""
+
+        async def send(endpoint: Endpoint) -> c.Response:
+            return await self._request(endpoint, await self._open(endpoint), command)
+
+        async def reach(endpoint: Endpoint) -> tuple[Endpoint, m.Ref]:
+            return endpoint, await self._open(endpoint)
+
+        if repeatable:
+            return await self._insist(send, describe(command))
+        endpoint, connection = await self._insist(reach, describe(command))
+        return await self._request(endpoint, connection, command)
+
+    async def _insist(self, attempt: Callable[[Endpoint], Coroutine[Any, Any, T]], what: str) -> T:
+        """Try brokers until one has answered, or the time of a request is over, connecting and waiting included.
+
+        Raises:
+            ActorStreamError: what trying again does not change; or, at the end, the last error.
+        """
+        seconds = self._options.rpc_timeout_s
+        last: ActorStreamError = RequestTimeout(what, seconds)
+        pause = POLL_FIRST_S
         try:
-            for endpoint in candidates:
-                tasks.append(asyncio.ensure_future(self._ask_one(endpoint, command)))
-                last = len(tasks) == len(candidates)
-                pending: set[asyncio.Task[c.Response]] = {task for task in tasks if not task.done()}
-                while pending:
-                    done, pending = await asyncio.wait(
-                        pending, timeout=None if last else self._options.hedge_s, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    for task in done:
-                        if task.exception() is None:
-                            return task.result()
-                        error = task.exception()
-                    if not done:
-                        break
+            async with asyncio.timeout(seconds):
+                while True:
+                    try:
+                        return await self._race(attempt)
+                    except ActorStreamError as error:
+                        if not error.retryable:
+                            raise
+                        last = error
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause = min(pause * 1.6, POLL_CAP_S)
+        except TimeoutError:
+            raise last from None
+
+    async def _race(self, attempt: Callable[[Endpoint], Coroutine[Any, Any, T]]) -> T:
+        """The first result: of the best candidate, or of the next one when those before it fail or hesitate."""
+        started: list[asyncio.Task[T]] = []
+        error: BaseException = ConnectionLost("no broker is known")
+        candidates = iter(self._candidates())
+        try:
+            while True:
+                endpoint = next(candidates, None)
+                if endpoint is not None:
+                    started.append(asyncio.ensure_future(attempt(endpoint)))
+                pending = [task for task in started if not task.done()]
+                if not pending:
+                    raise error
+                patience = None if endpoint is None else self._options.hedge_s
+                done, _ = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    failure = task.exception()
+                    if failure is None:
+                        return task.result()
+                    error = _more_telling(error, failure)
         finally:
-            for task in tasks:
+            for task in started:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        raise error or RequestTimeout(describe(command), self._options.rpc_timeout_s)
+            await asyncio.gather(*started, return_exceptions=True)
 
-    async def _ask_one(self, endpoint: Endpoint, command: c.Request) -> c.Response:
+    async def _request(self, endpoint: Endpoint, connection: m.Ref, command: c.Request) -> c.Response:
         try:
-            connection = await self._control(endpoint)
-            await call(connection, m.Open())
-        except ActorStreamError as error:
-            self._failed_at[endpoint] = asyncio.get_running_loop().time()
-            if isinstance(error, ConnectionLost):
-                raise _NotSent(str(error)) from error
-            raise
-        try:
-            response = await call(connection, m.Request(command))
+            response: c.Response = await call(connection, m.Request(command))
         except ActorStreamError as error:
             if error.retryable:
                 self._failed_at[endpoint] = asyncio.get_running_loop().time()
             raise
-        self._failed_at.pop(endpoint, None)
         self._current = endpoint
-        return response  # type: ignore[no-any-return]
+        return response
 
-    async def _control(self, endpoint: Endpoint) -> m.Ref:
-        slot = await call(self._pool, m.Lease(endpoint, CONTROL))
-        return slot.connection  # type: ignore[no-any-return]
+    async def _open(self, endpoint: Endpoint) -> m.Ref:
+        """A control connection to this broker, once it is open."""
+        try:
+            slot: m.Slot = await call(self._pool, m.Lease(endpoint, CONTROL))
+            await call(slot.connection, m.Open())
+        except ActorStreamError:
+            self._failed_at[endpoint] = asyncio.get_running_loop().time()
+            raise
+        self._failed_at.pop(endpoint, None)
+        return slot.connection
 
     def _candidates(self) -> list[Endpoint]:
         """Every known broker: the current one, then those that never failed, then those that failed longest ago."""
         return sorted(self._known, key=lambda endpoint: (self._failed_at.get(endpoint, 0.0), endpoint != self._current))
 
 
-class _NotSent(ConnectionLost):
-    """No connection came up: the request never left, so that it may be sent again even if it is not repeatable."""
+def _more_telling(one: BaseException, other: BaseException) -> BaseException:
+    """Of two errors the one that trying again does not change, or else the later one."""
+    return one if isinstance(one, ActorStreamError) and not one.retryable else other
 
 
 def describe(command: c.Command) -> str:

@@ -2,7 +2,8 @@
 
 A plain object with two sides. Messages are *offered* by the handle, and by the actor itself for those who tell it to
 publish; the *publisher actor* alone takes them, and settles them when the broker has spoken. The two may live on
-different threads: a lock guards what is counted when a message is offered, everything else has one writer.
+different threads: a lock makes each offer one step (is there room, is it open, is its id in order, who wakes the
+actor), everything else has one writer.
 
 An entry is `pending` (accepted, without an id), then in the `window` (has an id, was or will be sent), then settled.
 It leaves with exactly one outcome. A named publisher keeps an entry whose deadline has passed in the window, since a
@@ -12,135 +13,29 @@ gap in the replay would let the broker take a later id for the highest and drop 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from actorstream.actors.future import LoopFuture
-from actorstream.errors import InvalidArgument, MessageTooLarge, PublishError, PublishRejected, Unconfirmed
+from actorstream.actors.receipt import Receipt
+from actorstream.errors import (
+    Closed,
+    InvalidArgument,
+    MessageTooLarge,
+    PublisherFenced,
+    PublishError,
+    PublishRejected,
+    Unconfirmed,
+)
 from actorstream.wire.message import Message
 from actorstream.wire.publish import PUBLISH_OVERHEAD, data_entry, raw_entry
 
 PUBLISHING_ID_MAX = 2**64 - 1
 NEVER = float("inf")
-
-
-class Receipt:
-    """The outcome of one `send`: await it to learn that the message is confirmed, or why not.
-
-    It may be awaited any number of times, from any loop, or not at all. Cancelling a wait leaves the message and its
-    outcome as they are.
-    """
-
-    __slots__ = ("_error", "_future", "_settled", "deadline", "publishing_id", "wire")
-
-    def __init__(self, wire: bytes, deadline: float, publishing_id: int) -> None:
-        self.wire = wire
-        self.deadline = deadline
-        self.publishing_id = publishing_id
-        """The id under which the broker confirms it; -1 until it has one."""
-        self._settled = False
-        self._error: PublishError | InvalidArgument | None = None
-        self._future: LoopFuture[None] | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the outcome is known."""
-        return self._settled
-
-    @property
-    def error(self) -> PublishError | InvalidArgument | None:
-        """Why the message is not confirmed; None while the outcome is unknown, and when it is confirmed."""
-        return self._error
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether a quorum has the message."""
-        return self._settled and self._error is None
-
-    def settle(self, error: PublishError | InvalidArgument | None = None) -> bool:
-        """Give the message its outcome; only the first call counts, and tells so by returning True."""
-        if self._settled:
-            return False
-        self._error = error
-        self._settled = True
-        if self._future is not None:
-            _wake(self._future)
-        return True
-
-    def result(self, timeout: float | None = None) -> None:
-        """Block for the outcome, from any thread but the tree's loop; for `actorstream.blocking`.
-
-        Raises:
-            PublishError: the message is not confirmed.
-            pykka.Timeout: no outcome within so many seconds; the message goes on.
-            WrongLoop: it would block the loop that has to bring the outcome.
-        """
-        self._wait().get(timeout=timeout)
-        if self._error is not None:
-            raise self._error
-
-    def add_done_callback(self, callback: Callable[[Receipt], None]) -> None:
-        """Call back once the outcome is known: at once if it is, else on the tree's loop."""
-        self._wait().add_done_callback(lambda _: callback(self))
-
-    def _wait(self) -> LoopFuture[None]:
-        future = self._future
-        if future is None:
-            future = self._future = LoopFuture()
-        # The other side may have settled just before it could see the future: then nobody else wakes it.
-        if self._settled:
-            _wake(future)
-        return future
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if not self._settled:
-            yield from self._wait().__await__()
-        if self._error is not None:
-            raise self._error
-
-    def __repr__(self) -> str:
-        state = "waiting" if not self._settled else "confirmed" if self._error is None else repr(self._error)
-        return f"<Receipt {self.publishing_id if self.publishing_id >= 0 else 'queued'}: {state}>"
-
-
-class BatchReceipt:
-    """The outcome of one `send_batch`: awaiting it raises the first error, if any message has one.
-
-    `receipts` are those of the single messages, in the order given.
-    """
-
-    __slots__ = ("receipts",)
-
-    def __init__(self, receipts: Sequence[Receipt]) -> None:
-        self.receipts = receipts
-
-    @property
-    def done(self) -> bool:
-        """Whether every outcome is known."""
-        return all(receipt.done for receipt in self.receipts)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        error: Exception | None = None
-        for receipt in self.receipts:
-            try:
-                yield from receipt.__await__()
-            except (PublishError, InvalidArgument) as failure:
-                error = error or failure
-        if error is not None:
-            raise error
-
-    def __len__(self) -> int:
-        return len(self.receipts)
-
-    def __repr__(self) -> str:
-        return f"<BatchReceipt of {len(self.receipts)}: {'done' if self.done else 'waiting'}>"
-
-
-def _wake(future: LoopFuture[None]) -> None:
-    # The outcome itself is read from the receipt: an exception set on a future that nobody awaits would be noise.
-    future.try_set(None)
+_ALONE = PUBLISH_OVERHEAD - 4
+"""What counts against frame_max besides the entry, when it is alone in its frame."""
 
 
 Body = bytes | bytearray | memoryview | str | Message
@@ -160,7 +55,10 @@ def encode_entry(body: Body, *, raw: bool) -> bytes:
             raise InvalidArgument("a raw producer takes bytes: encode the message, or make the producer without raw")
         return raw_entry(body.encode())
     if isinstance(body, str):
-        body = body.encode()
+        try:
+            body = body.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"the text cannot be encoded in UTF-8: {error}") from None
     elif isinstance(body, (bytearray, memoryview)):
         body = bytes(body)
     if not isinstance(body, bytes):
@@ -189,9 +87,11 @@ class Outbox:
         self._pending: deque[Receipt] = deque()
         self._window: dict[int, Receipt] = {}
         self._last_id = 0
+        self._last_sent = -1
         self._last_given = -1
         # Written under the lock, by whoever offers:
         self._offering = threading.Lock()
+        self._ended = False
         self._accepted = 0
         self._accepted_bytes = 0
         # Written by the actor's side alone:
@@ -199,10 +99,10 @@ class Outbox:
         self._released_bytes = 0
         self._waiters: deque[LoopFuture[None]] = deque()
 
-    # Whoever offers ------------------------------------------------------------------------------------------
+    # Whoever offers: any thread ----------------------------------------------------------------------------------
 
     def has_room(self, size: int) -> bool:
-        """Whether an entry of so many bytes may be offered. An entry above the byte limit gets in alone."""
+        """Whether an entry of so many bytes would be accepted now. An entry above the byte limit gets in alone."""
         held = self._accepted - self._released
         if held == 0:
             return True
@@ -210,20 +110,31 @@ class Outbox:
 
     def check_size(self, wire: bytes) -> None:
         """Raise `MessageTooLarge` for an entry that would not fit a frame of its own."""
-        if self.frame_max and len(wire) + PUBLISH_OVERHEAD - 4 > self.frame_max:
-            raise MessageTooLarge(len(wire) + PUBLISH_OVERHEAD - 4, self.frame_max)
+        if self.frame_max and len(wire) + _ALONE > self.frame_max:
+            raise MessageTooLarge(len(wire) + _ALONE, self.frame_max)
 
-    def offer(self, wire: bytes, deadline: float, publishing_id: int = -1) -> Receipt:
-        """Accept an entry. The caller has made sure of room, and flushes when `is_first` said so before.
+    def offer(self, wire: bytes, deadline: float, publishing_id: int | None = None) -> tuple[Receipt, bool] | None:
+        """Accept an entry; None when there is no room for it.
 
         Args:
             wire: the entry's bytes after the publishing id.
             deadline: when its receipt gives up, on the clock of the tree's loop; `NEVER` for never.
-            publishing_id: given by the user, above all earlier ones; -1 lets the outbox count.
+            publishing_id: given by the user, above all earlier ones; None lets the outbox count.
+
+        Returns:
+            Its receipt, and whether the caller has to wake the actor: it is the first that waits.
+
+        Raises:
+            Closed: `end` was called.
+            InvalidArgument: the id does not fit.
         """
-        receipt = Receipt(wire, deadline, publishing_id)
+        receipt = Receipt(wire, deadline, -1 if publishing_id is None else publishing_id)
         with self._offering:
-            if publishing_id >= 0:
+            if self._ended:
+                raise Closed("the producer is closed")
+            if not self.has_room(len(wire)):
+                return None
+            if publishing_id is not None:
                 self._check_given(publishing_id)
             elif self._last_given >= 0:
                 raise InvalidArgument(
@@ -232,11 +143,14 @@ class Outbox:
             self._accepted += 1
             self._accepted_bytes += len(wire)
             self._pending.append(receipt)
-        return receipt
+            # Looked at after the append: whoever was there before is still to be taken, and the actor looks again after
+            # each one that it takes. Under the lock, or of two who append at once each would leave it to the other.
+            return receipt, len(self._pending) == 1
 
     def _check_given(self, publishing_id: int) -> None:
-        if publishing_id > PUBLISHING_ID_MAX:
-            raise InvalidArgument(f"a publishing id is an integer from 0 to 2**64-1, not {publishing_id}")
+        is_integer = isinstance(publishing_id, int) and not isinstance(publishing_id, bool)
+        if not is_integer or not 0 <= publishing_id <= PUBLISHING_ID_MAX:
+            raise InvalidArgument(f"a publishing id is an integer from 0 to 2**64-1, not {publishing_id!r}")
         if self._accepted and self._last_given < 0:
             raise InvalidArgument("this producer counts its publishing ids itself: give one from the first message on")
         if publishing_id <= self._last_given:
@@ -256,6 +170,15 @@ class Outbox:
         """Withdraw a `change` that nobody waits for any more."""
         with contextlib.suppress(ValueError):  # it was set
             self._waiters.remove(future)
+
+    def wake(self) -> None:
+        """Set every `change`: something else than an outcome has happened that those who wait should look at."""
+        for _ in range(len(self._waiters)):  # not those who look, and then wait again, meanwhile
+            try:
+                future = self._waiters.popleft()
+            except IndexError:  # another thread was faster
+                return
+            future.try_set(None)
 
     @property
     def undecided(self) -> int:
@@ -290,17 +213,29 @@ class Outbox:
         return self._last_id
 
     def continue_after(self, sequence: int) -> None:
-        """Number new entries above what the broker has stored under this name (F26); never below our own window."""
+        """Number new entries above what the broker has stored under this name (F26); never below our own window.
+
+        Raises:
+            PublisherFenced: the broker has a higher id under this name than any that we have sent.
+        """
+        if 0 <= self._last_sent < sequence:
+            raise PublisherFenced(sequence, self._last_sent)
         self._last_id = max(self._last_id, sequence)
 
     def take(self) -> list[Receipt]:
-        """Move all that is pending into the window, each with its publishing id, in the order accepted."""
+        """Move all that is pending into the window, each with its publishing id, in the order accepted.
+
+        One that does not fit a frame fails here: it was queued when the broker before this one allowed larger ones.
+        """
         taken: list[Receipt] = []
+        oversized: list[Receipt] = []
         pending, window = self._pending, self._window
         last_id = self._last_id
+        limit = self._limit
         while pending:
             receipt = pending.popleft()
-            if receipt._settled:  # noqa: SLF001 - expired before it was sent: it must not be sent any more
+            if len(receipt.wire) > limit:
+                oversized.append(receipt)
                 continue
             if receipt.publishing_id < 0:
                 receipt.publishing_id = last_id + 1
@@ -308,11 +243,29 @@ class Outbox:
             window[last_id] = receipt
             taken.append(receipt)
         self._last_id = last_id
+        if taken:
+            self._last_sent = last_id
+        if oversized:
+            self._fail((r, MessageTooLarge(len(r.wire) + _ALONE, self.frame_max)) for r in oversized)
         return taken
 
     def replay(self) -> list[Receipt]:
-        """The whole window in its order, to be sent before anything new, under the same ids."""
+        """The whole window in its order, to be sent before anything new, under the same ids.
+
+        One that does not fit a frame of the new connection cannot be sent again: its fate stays unknown.
+        """
+        oversized = [receipt for receipt in self._window.values() if len(receipt.wire) > self._limit]
+        for receipt in oversized:
+            del self._window[receipt.publishing_id]
+        if oversized:
+            text = f"it may be stored, and does not fit this broker's frame_max of {self.frame_max} to be sent again"
+            self._fail((receipt, Unconfirmed(text)) for receipt in oversized)
         return list(self._window.values())
+
+    @property
+    def _limit(self) -> float:
+        """Bytes of the largest entry that may be sent."""
+        return self.frame_max - _ALONE if self.frame_max else math.inf
 
     def confirm(self, ids: Iterable[int]) -> None:
         """The broker confirmed these ids: a set, never cumulative. Unknown ones (late, repeated) are ignored."""
@@ -342,23 +295,13 @@ class Outbox:
         window, self._window = self._window, {}
         self._fail((receipt, make()) for receipt in window.values())
 
-    def fail_all(self, make: Callable[[], PublishError]) -> None:
-        """Give everything its outcome, sent or not. For the end of the publisher."""
+    def end(self, make: Callable[[], PublishError]) -> None:
+        """Accept nothing any more, and give everything its outcome, sent or not. When the actor is gone; repeatable."""
+        with self._offering:  # whoever offers at this moment gets in before, and has an outcome, or is told
+            self._ended = True
         self.fail_window(make)
         pending, self._pending = self._pending, deque()
         self._fail((receipt, make()) for receipt in pending)
-
-    def fail_oversized(self) -> None:
-        """Fail what does not fit the frames of a new connection, whose broker may allow less than the last one."""
-        too_large: list[tuple[Receipt, MessageTooLarge]] = []
-        for receipt in self._window.values():
-            try:
-                self.check_size(receipt.wire)
-            except MessageTooLarge as error:
-                too_large.append((receipt, error))
-        for receipt, _ in too_large:
-            del self._window[receipt.publishing_id]
-        self._fail(iter(too_large))
 
     def expire(self, now: float) -> bool:
         """Settle what has passed its deadline as `Unconfirmed`; True when something that was sent is among it."""
@@ -405,10 +348,4 @@ class Outbox:
         self._released_bytes += size
         if settled and self.on_settled is not None:
             self.on_settled(settled)
-        # All who wait: each looks for himself again, in the order in which they came.
-        while self._waiters:
-            try:
-                future = self._waiters.popleft()
-            except IndexError:  # the handle's side withdrew the last one meanwhile
-                return
-            future.try_set(None)
+        self.wake()  # all who wait: each looks for himself again, in the order in which they came

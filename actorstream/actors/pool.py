@@ -11,18 +11,24 @@ there wait for one attempt, and the attempts are spaced, however many entities a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pykka
+
 from actorstream import events
 from actorstream.actors import messages as m
+from actorstream.actors.calls import tell
 from actorstream.actors.connection import Connection
-from actorstream.actors.runtime import StreamActor
+from actorstream.actors.future import LoopFuture
+from actorstream.actors.runtime import StreamActor, ask
 from actorstream.actors.supervisor import ChildSpec, RestartPolicy, StartChild, StopChild
 from actorstream.backoff import Backoff
-from actorstream.errors import ResponseError
+from actorstream.errors import ActorStreamError, ResponseError
 from actorstream.options import ConnectionOptions, Endpoint
 from actorstream.transport import Opener
 
@@ -45,6 +51,21 @@ _attachments = itertools.count(1)
 def next_attachment() -> int:
     """A number for a tie between an entity and a connection; never used twice in this process."""
     return next(_attachments)
+
+
+async def lease(pool: m.Ref, endpoint: Endpoint, role: str) -> m.Slot:
+    """Ask the pool for a slot. Cancellation-safe: one that comes too late goes back."""
+    answer: LoopFuture[m.Slot] = ask(pool, m.Lease(endpoint, role))
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        answer.add_done_callback(lambda late: _give_back(pool, late))
+        raise
+
+
+def _give_back(pool: m.Ref, answer: LoopFuture[m.Slot]) -> None:
+    with contextlib.suppress(ActorStreamError, pykka.ActorDeadError):  # there was none
+        tell(pool, m.Release(answer.get(timeout=0)))
 
 
 class EntityIds:
@@ -88,18 +109,30 @@ class _Line:
     endpoint: Endpoint
     role: str
     ref: m.Ref
+    since: float
     ids: EntityIds = field(default_factory=EntityIds)
-    up: bool = False
     retired: bool = False
     lost_credit: int = 0
 
 
 @dataclass(slots=True)
 class _Gate:
-    """When a broker may be tried again."""
+    """When a broker may be tried again.
+
+    A connection that came up and was lost soon counts like one that did not come up: a broker that accepts everybody
+    and then drops them must not be stormed either (I15).
+    """
 
     backoff: Backoff
-    until: float = 0.0
+    failed_at: float = -math.inf
+    until: float = -math.inf
+
+    def failed(self, since: float, now: float, least_s: float) -> None:
+        """A connection that was begun at `since` has ended; the next attempt waits, `least_s` seconds at least."""
+        if since >= self.failed_at:  # of several that were there at the same time, the first to end counts
+            self.failed_at = now
+            self.backoff.failed(now)
+            self.until = now + max(self.backoff.next_delay(), least_s)
 
 
 @dataclass(slots=True)
@@ -108,6 +141,7 @@ class PoolState:
 
     lines: dict[str, _Line] = field(default_factory=dict)
     gates: dict[Endpoint, _Gate] = field(default_factory=dict)
+    was_up: bool = False
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -141,6 +175,11 @@ class Pool(StreamActor):
         self._opener = opener
         self._emit = emit
 
+    def on_start(self) -> None:
+        """Take over what an earlier incarnation has left idle: its timers ended with it."""
+        for line in self._state.lines.values():
+            self._close_if_idle(line)
+
     def describe(self) -> dict[str, object]:
         """What the tree shows of it."""
         lines = self._state.lines.values()
@@ -162,8 +201,8 @@ class Pool(StreamActor):
                     if line.lost_credit >= LOST_CREDIT_LIMIT:
                         await self._retire(line)
             case m.ConnectionUp(name=name):
+                self._state.was_up = True
                 if (line := self._state.lines.get(name)) is not None:
-                    line.up = True
                     self._gate(line.endpoint).backoff.succeeded(asyncio.get_running_loop().time())
             case _CloseIfIdle(name=name):
                 line = self._state.lines.get(name)
@@ -186,7 +225,8 @@ class Pool(StreamActor):
     async def _connect(self, endpoint: Endpoint, role: str) -> _Line:
         number = next(self._state.numbers)
         name = f"{role}-{endpoint}-{number}"
-        delay = max(0.0, self._gate(endpoint).until - asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        due = max(now, self._gate(endpoint).until)
         me = self.actor_ref
 
         def factory() -> Connection:
@@ -196,18 +236,18 @@ class Pool(StreamActor):
                 role=role,
                 options=self._options,
                 opener=self._opener,
-                start_delay_s=delay,
+                start_delay_s=due - now,
+                was_up=lambda: self._state.was_up,
                 pool=me,
                 emit=self._emit,
             )
 
         def gone(reason: BaseException | None) -> None:
-            if me.is_alive():
-                me.tell(_LineGone(name, reason))
+            tell(me, _LineGone(name, reason))
 
         spec = ChildSpec(name=name, factory=factory, restart=RestartPolicy.TEMPORARY, on_gone=gone)
         ref = await self._connections.ask(StartChild(spec), block=False)
-        line = self._state.lines[name] = _Line(name, endpoint, role, ref)
+        line = self._state.lines[name] = _Line(name, endpoint, role, ref, since=due)
         return line
 
     def _gate(self, endpoint: Endpoint) -> _Gate:
@@ -220,8 +260,11 @@ class Pool(StreamActor):
         line = self._state.lines.get(slot.name)
         if line is not None:
             line.ids.give_back(slot.entity_id)
-            if not len(line.ids):
-                self.call_later(0.0 if line.retired else LINGER_S, _CloseIfIdle(line.name))
+            self._close_if_idle(line)
+
+    def _close_if_idle(self, line: _Line) -> None:
+        if line.role != CONTROL and not len(line.ids):
+            self.call_later(0.0 if line.retired else LINGER_S, _CloseIfIdle(line.name))
 
     async def _retire(self, line: _Line) -> None:
         line.retired = True
@@ -235,11 +278,7 @@ class Pool(StreamActor):
 
     def _on_gone(self, name: str, reason: BaseException | None) -> None:
         line = self._state.lines.pop(name, None)
-        if line is None or line.up:
-            return
-        now = asyncio.get_running_loop().time()
-        gate = self._gate(line.endpoint)
-        if now >= gate.until:  # not once for each of several lines that failed together
-            gate.backoff.failed(now)
-            delay = gate.backoff.next_delay()
-            gate.until = now + (max(delay, REFUSED_DELAY_S) if isinstance(reason, ResponseError) else delay)
+        if line is not None:  # not closed by us
+            refused = isinstance(reason, ResponseError) or isinstance(getattr(reason, "__cause__", None), ResponseError)
+            now = asyncio.get_running_loop().time()
+            self._gate(line.endpoint).failed(line.since, now, REFUSED_DELAY_S if refused else 0.0)

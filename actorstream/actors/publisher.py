@@ -8,20 +8,20 @@ outbox's window in order before anything new. All that must survive is in the `O
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 
 import pykka
 
 from actorstream import events
 from actorstream.actors import messages as m
+from actorstream.actors.calls import tell
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Publish, Published
-from actorstream.actors.outbox import NEVER, Outbox, Receipt, encode_entry
-from actorstream.actors.pool import PUBLISHING, next_attachment
+from actorstream.actors.outbox import NEVER, Outbox, encode_entry
+from actorstream.actors.pool import PUBLISHING, lease, next_attachment
+from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Down, Retry, StreamActor, ask
 from actorstream.errors import (
-    ActorStreamError,
     ConnectionLost,
     OutboxFull,
     PreconditionFailed,
@@ -63,6 +63,7 @@ class Publisher(StreamActor):
         self._last_broker = last_broker
         self._ready = ready
         self._slot: m.Slot | None = None
+        self._slot_is_ours = False
         self._connection: m.Ref | None = None
         self._attachment = -1
         self._frame_max = 0
@@ -85,6 +86,11 @@ class Publisher(StreamActor):
 
     def on_start(self) -> None:
         """Attach in a task of its own, so that deadlines are kept while there is no leader to attach to."""
+        if not self._options.name and self._options.replay is Replay.FAIL:
+            # Now and not when there is a leader again: the caller may have somewhere else to go with them.
+            self._outbox.fail_window(
+                lambda: Unconfirmed("the connection was lost before the confirm: it may be stored")
+            )
         self._check_deadlines()
         self.spawn(self._attach())
 
@@ -93,8 +99,8 @@ class Publisher(StreamActor):
         self._doing = "waiting for a leader"
         members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
         self._doing = f"attaching to {members.leader}"
-        slot: m.Slot = await ask(self._pool, m.Lease(members.leader, PUBLISHING))
-        self._slot = slot
+        slot = await lease(self._pool, members.leader, PUBLISHING)
+        self._slot, self._slot_is_ours = slot, True
         self._attachment = next_attachment()
         negotiated: m.Negotiated = await ask(slot.connection, m.Open())
         self.monitor(slot.connection)
@@ -102,19 +108,15 @@ class Publisher(StreamActor):
         await self._declare(slot)
         if self._options.name:
             await self._continue_sequence(slot)
-        elif self._options.replay is Replay.FAIL:
-            self._outbox.fail_window(
-                lambda: Unconfirmed("the connection was lost before the confirm: it may be stored")
-            )
         self._connection = slot.connection
         self._doing = "publishing"
         self._moved_to(slot.endpoint)
-        self._outbox.fail_oversized()
         self._send(self._outbox.replay())
         self._flush()
         self._ready.try_set(None)
 
     async def _declare(self, slot: m.Slot) -> None:
+        self._slot_is_ours = False  # whatever comes of it, the connection gives the slot back
         try:
             await ask(
                 slot.connection,
@@ -141,6 +143,8 @@ class Publisher(StreamActor):
     def on_stop(self) -> None:
         """The connection takes the publisher off the broker when it sees this actor go; the window stays."""
         self._connection = None
+        if self._slot is not None and self._slot_is_ours:
+            tell(self._pool, m.Release(self._slot))
 
     # Messages -----------------------------------------------------------------------------------------------------
 
@@ -172,38 +176,44 @@ class Publisher(StreamActor):
         done: LoopFuture[None] = LoopFuture()
 
         def settled(error: Exception | None) -> None:
-            if message.reply_to is not None:
-                with contextlib.suppress(pykka.ActorDeadError):
-                    message.reply_to.tell(Published(message.context, error))
-            elif error is not None:
-                self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=error))
             if error is None:
                 done.try_set(None)
             else:
                 done.try_set_exception(error)
+            if message.reply_to is not None:
+                try:
+                    message.reply_to.tell(Published(message.context, error))
+                except Exception as lost:  # noqa: BLE001 - the user's; no message may end the actor (F35)
+                    self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=error or lost))
+            elif error is not None:
+                self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=error))
 
         try:
-            wire = encode_entry(message.body, raw=self._options.raw)
-            self._outbox.check_size(wire)
-            if not self._outbox.has_room(len(wire)):
-                raise OutboxFull(f"{self._outbox.held} messages are unconfirmed")
-            timeout = self._options.confirm_timeout_s
-            deadline = NEVER if timeout is None else asyncio.get_running_loop().time() + timeout
-            given = -1 if message.publishing_id is None else message.publishing_id
-            receipt = self._outbox.offer(wire, deadline, given)
-        except ActorStreamError as error:
+            receipt = self._accept(message)
+        except Exception as error:  # noqa: BLE001 - likewise: it belongs to whoever sent it
             settled(error)
         else:
             receipt.add_done_callback(lambda done_receipt: settled(done_receipt.error))
-            if self._outbox.queued == 1:
-                # Told, not done at once: what else is in the inbox goes out in the same frame.
-                self.actor_ref.tell(m.Flush())
         return done
+
+    def _accept(self, message: Publish) -> Receipt:
+        wire = encode_entry(message.body, raw=self._options.raw)
+        self._outbox.check_size(wire)
+        timeout = self._options.confirm_timeout_s
+        deadline = NEVER if timeout is None else asyncio.get_running_loop().time() + timeout
+        accepted = self._outbox.offer(wire, deadline, message.publishing_id)
+        if accepted is None:
+            raise OutboxFull(f"{self._outbox.held} messages are unconfirmed")
+        receipt, is_first = accepted
+        if is_first:
+            # Told, not done at once: what else is in the inbox goes out in the same frame.
+            self.tell_self(m.Flush())
+        return receipt
 
     def _flush(self) -> None:
         if self._connection is not None:
             self._send(self._outbox.take())
-            self._watch_deadlines()
+        self._watch_deadlines()  # also of what cannot be sent yet
 
     def _send(self, receipts: Sequence[Receipt]) -> None:
         if not receipts or self._slot is None or self._connection is None:
@@ -226,12 +236,9 @@ class Publisher(StreamActor):
 
     def _abandon(self, reason: BaseException) -> None:
         """End this incarnation: the window stays for the next one."""
+        if self._connection is not None and self._slot is not None and self._outbox.in_flight:
+            tell(self._pool, m.LostCredit(self._slot.name, self._outbox.in_flight))
         self._connection = None
-        if self._slot is not None and self._outbox.in_flight:
-            try:
-                self._pool.tell(m.LostCredit(self._slot.name, self._outbox.in_flight))
-            except pykka.ActorDeadError:  # the client is closing
-                self._slot = None
         self.exit(reason)
 
     # Deadlines ----------------------------------------------------------------------------------------------------
@@ -252,7 +259,7 @@ class Publisher(StreamActor):
         if sent_and_silent and self._connection is not None and self._slot is not None:
             # The socket lives, and yet a confirm is overdue: an alarm, a stuck member, or credit that the broker
             # lost with an old leader (W5). A fresh connection cures the last of these (F38).
-            self._pool.tell(m.Retire(self._slot.name))
+            tell(self._pool, m.Retire(self._slot.name))
             self._abandon(StreamNotAvailable(f"no confirm from {self._slot.endpoint} by the deadline"))
             return
         self._watch_deadlines()
