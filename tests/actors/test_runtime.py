@@ -321,7 +321,7 @@ async def test_f80_an_ask_that_races_with_the_end_is_answered(trial: Trial) -> N
     with pytest.raises(pykka.ActorDeadError):
         await late
     assert await late_stop is None
-    assert ref.actor_inbox.empty()
+    await until(ref.actor_inbox.empty)
 
 
 async def test_a_crash_is_answered_with_actordeaderror_from_it(trial: Trial) -> None:
