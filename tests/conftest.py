@@ -40,9 +40,9 @@ GRACE_S = 2.0
 
 # Deadlines are pytest-timeout's business: a busy machine must not fail a property that holds.
 # So must it not for being slow to make up data; both are about this machine's load, not about the code.
-_PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-hypothesis.settings.register_profile("default", **_PATIENT)
-hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, **_PATIENT)
+_patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("default", _patient)
+hypothesis.settings.register_profile("ci", _patient, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if CI else "default")
 
 
