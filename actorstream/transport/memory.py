@@ -68,9 +68,10 @@ class MemoryNetwork:
         """Let packets through again: TCP repeats what was lost, if neither end has given up meanwhile."""
         self._place(host, port).set_flow(reachable=True)
 
-    def links(self, host: str, port: int) -> list[MemoryLink]:
-        """The connections to this address that are open, oldest first."""
-        return self._place(host, port).open_links()
+    def links(self, host: str | None = None, port: int | None = None) -> list[MemoryLink]:
+        """The connections that are open, oldest first: to this address, to one of this host, or all."""
+        places = [place for at, place in self._places.items() if host in (None, at[0]) and port in (None, at[1])]
+        return [link for place in places for link in place.open_links()]
 
     async def open(
         self,
