@@ -19,7 +19,8 @@ from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
 from actorstream.actors.cursor import Cursor
 from actorstream.actors.future import Channel, LoopFuture
-from actorstream.actors.outbox import Outbox, Receipt
+from actorstream.actors.outbox import Outbox
+from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.actors.supervisor import Node
@@ -108,7 +109,7 @@ def connect(
     password: str | None = None,
     vhost: str | None = None,
     tls: ssl_module.SSLContext | None = None,
-    name: str = "actorstream",
+    name: str | None = None,
     options: ConnectionOptions | None = None,
     own_thread: bool = False,
     close_timeout_s: float = 5.0,
@@ -120,8 +121,8 @@ def connect(
         uri: one URI or several (see `options.parse_uri`); any broker that answers leads to all of its cluster.
         username, password, vhost: override what the URIs say. Default: guest, guest, "/".
         tls: how to verify and to authenticate; `rabbitmq-stream+tls://` alone verifies against the system's roots.
-        name: shown by the broker for each connection.
-        options: everything else about connections.
+        name: shown by the broker for each connection; "actorstream" by default.
+        options: everything else about connections; what is given beside them overrules them.
         own_thread: run the actors on a loop in their own thread, so that heartbeats and recoveries go on while the
             caller's loop is busy. Default: on the caller's loop, which is faster.
         close_timeout_s: bound of `Client.close` and of `Producer.close`.
@@ -152,7 +153,7 @@ def _resolve(
     password: str | None,
     vhost: str | None,
     tls: ssl_module.SSLContext | None,
-    name: str,
+    name: str | None,
     options: ConnectionOptions | None,
 ) -> tuple[list[Endpoint], ConnectionOptions]:
     """The seeds, and one set of options for all of them."""
@@ -166,18 +167,20 @@ def _resolve(
         if len({getattr(address, what) for address in addresses}) > 1:
             raise InvalidArgument(f"the URIs differ in their {what}: all brokers of a cluster have the same")
     first = addresses[0]
-    if first.tls and tls is None:
-        tls = ssl_module.create_default_context()
+    base = options or ConnectionOptions()
+    tls = tls or base.tls
     if tls is not None and not first.tls:
         raise InvalidArgument("a TLS context was given, but the URI's scheme is not rabbitmq-stream+tls://")
-    base = options or ConnectionOptions()
+    if tls is None and first.tls:
+        tls = ssl_module.create_default_context()
     given = {
+        "name": name,
         "username": username if username is not None else first.username,
         "password": password if password is not None else first.password,
         "vhost": vhost if vhost is not None else first.vhost,
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return [address.endpoint for address in addresses], replace(base, tls=tls or base.tls, name=name, **changes)
+    return [address.endpoint for address in addresses], replace(base, tls=tls, **changes)
 
 
 class Client:

@@ -1,0 +1,113 @@
+"""What `connect` makes of its arguments, before anything is connected."""
+
+import ssl
+from typing import Any
+
+import pytest
+
+from actorstream import ConnectionOptions, client, connect, errors
+from actorstream.options import Endpoint
+
+URI = "rabbitmq-stream://localhost"
+
+
+def resolve(
+    uri: str | list[str],
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    vhost: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    name: str | None = None,
+    options: ConnectionOptions | None = None,
+) -> tuple[list[Endpoint], ConnectionOptions]:
+    return client._resolve(uri, username, password, vhost, tls, name, options)
+
+
+def test_a_uri_alone_has_everything() -> None:
+    seeds, options = resolve("rabbitmq-stream://ann:s%40fe@broker:5000/orders%2Feu")
+    assert seeds == [Endpoint("broker", 5000)]
+    assert (options.username, options.password, options.vhost) == ("ann", "s@fe", "orders/eu")
+    assert options.tls is None
+
+
+def test_what_a_uri_leaves_out_has_defaults() -> None:
+    seeds, options = resolve(URI)
+    assert seeds == [Endpoint("localhost", 5552)]
+    assert (options.username, options.password, options.vhost) == ("guest", "guest", "/")
+
+
+def test_arguments_overrule_the_uri_which_overrules_the_options() -> None:
+    options = ConnectionOptions(username="from-options", password="from-options", vhost="from-options", heartbeat_s=7)
+    _, resolved = resolve("rabbitmq-stream://from-uri:from-uri@localhost", username="argument", options=options)
+    assert (resolved.username, resolved.password, resolved.vhost) == ("argument", "from-uri", "from-options")
+    assert resolved.heartbeat_s == 7
+
+
+def test_an_empty_argument_is_one() -> None:
+    _, options = resolve("rabbitmq-stream://ann:secret@localhost", password="")
+    assert options.password == ""
+
+
+def test_a_name_overrules_that_of_the_options_only_when_it_is_given() -> None:
+    options = ConnectionOptions(name="mine")
+    assert resolve(URI, options=options)[1].name == "mine"
+    assert resolve(URI, options=options, name="other")[1].name == "other"
+    assert resolve(URI)[1].name == "actorstream"
+
+
+def test_several_uris_are_seeds_of_one_cluster() -> None:
+    seeds, _ = resolve(["rabbitmq-stream://a", "rabbitmq-stream://b:99", "rabbitmq-stream://[::1]"])
+    assert seeds == [Endpoint("a", 5552), Endpoint("b", 99), Endpoint("::1", 5552)]
+
+
+def test_the_scheme_with_tls_verifies_against_the_systems_roots() -> None:
+    seeds, options = resolve("rabbitmq-stream+tls://localhost")
+    assert seeds == [Endpoint("localhost", 5551)]
+    assert options.tls is not None
+    assert options.tls.verify_mode is ssl.CERT_REQUIRED
+    assert options.tls.check_hostname
+
+
+def test_a_context_of_the_callers_is_taken_as_it_is() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _, options = resolve("rabbitmq-stream+tls://localhost", tls=context)
+    assert options.tls is context
+    _, options = resolve("rabbitmq-stream+tls://localhost", options=ConnectionOptions(tls=context))
+    assert options.tls is context
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"uri": []},
+        {"uri": "amqp://localhost"},
+        {"uri": "localhost"},
+        {"uri": "rabbitmq-stream://"},
+        {"uri": "rabbitmq-stream://localhost:0"},
+        {"uri": "rabbitmq-stream://localhost:99999"},
+        {"uri": "rabbitmq-stream://localhost?heartbeat=5"},
+        {"uri": [URI, "rabbitmq-stream+tls://localhost"]},
+        {"uri": ["rabbitmq-stream://ann@a", "rabbitmq-stream://bob@b"]},
+        {"uri": ["rabbitmq-stream://a/one", "rabbitmq-stream://b/two"]},
+        {"uri": ["rabbitmq-stream://x:one@a", "rabbitmq-stream://x:two@b"]},
+        {"uri": URI, "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+        {"uri": URI, "options": ConnectionOptions(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))},
+        {"uri": URI, "name": ""},
+    ],
+)
+def test_f19_what_cannot_be_meant_is_refused_at_once_and_without_a_loop(arguments: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        connect(**arguments)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_error_about_a_uri_does_not_show_its_password() -> None:
+    with pytest.raises(errors.InvalidArgument) as caught:
+        connect("amqp://ann:secret@localhost")
+    assert "secret" not in str(caught.value)
+
+
+def test_options_do_not_show_their_password() -> None:
+    _, options = resolve("rabbitmq-stream://ann:secret@localhost")
+    assert "secret" not in repr(options)
