@@ -35,8 +35,8 @@ _SINCE: Final[dict[type[c.Command], tuple[int, ...]]] = {
     c.ResolveOffsetSpec: (4, 3),
 }
 
-# Brokers do not list what belongs to the connection itself.
-_UNLISTED: Final = (Key.SASL_AUTHENTICATE, Key.CLOSE, Key.HEARTBEAT, Key.EXCHANGE_COMMAND_VERSIONS)
+# Brokers do not list what can be said before the exchange, nor the exchange.
+_UNLISTED: Final = (Key.SASL_AUTHENTICATE, Key.EXCHANGE_COMMAND_VERSIONS)
 
 
 def is_known(command: c.Command, version: tuple[int, ...]) -> bool:
