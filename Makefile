@@ -4,7 +4,7 @@
 #   RABBITMQ_IMAGE=name:tag              run against that image
 #   ACTORSTREAM_TEST_URI=rabbitmq-stream://user:password@host:5552
 #   ACTORSTREAM_TEST_MANAGEMENT=http://host:15672       run against a broker that is there already
-#   ARGS="-k pattern"                    more arguments for pytest
+#   ARGS="-k pattern"                    more arguments for pytest (`make test`) or the benchmark (`make bench`)
 
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT
 
-.PHONY: help demo test lint format up cluster status down clean
+.PHONY: help demo test bench lint format up peers cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -23,8 +23,11 @@ help: ## show this
 demo: up ## a short tour: publish, consume, break the broker, watch it heal
 	@$(RUN) -m examples.demo
 
-test: up ## all tests, against a real broker
+test: up peers ## all tests, against a real broker
 	@$(RUN) -m pytest $(ARGS)
+
+bench: up peers ## messages per second, beside rstream, rbfly and the ceiling
+	@$(RUN) -m benchmarks.compare $(ARGS)
 
 lint: $(VENV)/installed ## ruff and mypy
 	$(RUN) -m ruff check .
@@ -38,6 +41,9 @@ format: $(VENV)/installed ## let ruff format and repair what it can
 up: $(VENV)/installed ## a broker on localhost, with everything it takes
 	@$(RUN) -m lab up
 
+peers: $(VENV)/installed ## the environment of the clients that tests and benchmarks compare with
+	@$(RUN) -m tests.interop.peers.environment
+
 cluster: $(VENV)/installed ## the three-node cluster
 	@$(RUN) -m lab cluster
 
@@ -48,7 +54,7 @@ down: ## remove this checkout's brokers with their data
 	@$(PYTHON) -m lab down
 
 clean: down ## the same, and the virtual environment and caches
-	rm -rf $(VENV) .lab .env .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) .venv-peers .lab .env .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
 
 # Debian's python3 comes without ensurepip, which a virtual environment needs; Proton is built from source.
 $(VENV)/installed: pyproject.toml $(wildcard setup.py)
