@@ -14,13 +14,12 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import pykka
-
 from actorstream import events, offset
 from actorstream.actors import messages as m
+from actorstream.actors.calls import tell
 from actorstream.actors.cursor import CreditLedger, Cursor, Delivery
 from actorstream.actors.future import Channel, LoopFuture
-from actorstream.actors.pool import CONSUMING, next_attachment
+from actorstream.actors.pool import CONSUMING, lease, next_attachment
 from actorstream.actors.runtime import Down, Fatal, Retry, StreamActor, ask
 from actorstream.errors import (
     ActorStreamError,
@@ -126,7 +125,7 @@ class Subscriber(StreamActor):
         endpoint = self._choose(members)
         self._on_leader = endpoint == members.leader
         self._doing = f"attaching to {endpoint}"
-        slot = self._slot = await self._lease(endpoint)
+        slot = self._slot = await lease(self._pool, endpoint, CONSUMING)
         await ask(slot.connection, m.Open())
         self.monitor(slot.connection)
         specification = await self._specification(slot)
@@ -166,18 +165,6 @@ class Subscriber(StreamActor):
         tried.add(endpoint)
         return endpoint
 
-    async def _lease(self, endpoint: Endpoint) -> m.Slot:
-        lease: LoopFuture[m.Slot] = ask(self._pool, m.Lease(endpoint, CONSUMING))
-        try:
-            return await lease
-        except asyncio.CancelledError:
-            lease.add_done_callback(self._return_lease)  # the pool's answer is still on its way
-            raise
-
-    def _return_lease(self, lease: LoopFuture[m.Slot]) -> None:
-        with contextlib.suppress(ActorStreamError, pykka.ActorDeadError):
-            self._pool.tell(m.Release(lease.get(timeout=0)))
-
     def _begin_attachment(self) -> None:
         """From here on, the connection gives the slot back, and what older attachments delivered is void."""
         self._attachment = self._state.attachment = next_attachment()
@@ -204,8 +191,7 @@ class Subscriber(StreamActor):
     def on_stop(self) -> None:
         """Give back a slot that no subscription came to use."""
         if self._slot is not None and self._attachment == -1:
-            with contextlib.suppress(pykka.ActorDeadError):
-                self._pool.tell(m.Release(self._slot))
+            tell(self._pool, m.Release(self._slot))
 
     # Where to start -----------------------------------------------------------------------------------------------
 
@@ -353,10 +339,8 @@ class Subscriber(StreamActor):
 
     def _grant(self, count: int) -> None:
         if count and self._slot is not None:
-            try:
-                self._slot.connection.tell(m.SendCommand(c.Credit(self._slot.entity_id, count)))
-            except pykka.ActorDeadError:
-                self.exit(ConnectionLost("the connection ended"))
+            # Where the connection has ended, `Down` is on its way.
+            tell(self._slot.connection, m.SendCommand(c.Credit(self._slot.entity_id, count)))
 
     def _on_broken(self, message: m.ChunkBroken) -> None:
         """A chunk that cannot be decoded is fetched again, from another member if there is one; then it is told."""
