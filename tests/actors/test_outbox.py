@@ -425,12 +425,6 @@ def test_of_two_threads_that_offer_at_once_one_wakes_the_actor() -> None:
     assert [result is not None and result[1] for result in results].count(True) == 1
 
 
-def test_of_two_threads_that_offer_at_once_one_gets_the_last_place() -> None:
-    results = offer_from_two_threads(make(max_messages=1))
-
-    assert results.count(None) == 1
-
-
 @pytest.mark.usefixtures("hasty_threads")
 def test_what_is_offered_while_the_outbox_ends_has_an_outcome_or_is_refused() -> None:
     for _ in range(20):
