@@ -143,7 +143,7 @@ class Consumer:
                 while (message := self.asynchronous.take()) is None:
                     self._runner.run(self.asynchronous.fetch())
                 yield message
-        except StopAsyncIteration:
+        except (StopAsyncIteration, Closed):
             return
 
     def batches(self, max_size: int | None = None) -> Iterator[list[Message]]:
@@ -153,7 +153,7 @@ class Consumer:
                 while not (batch := self.asynchronous.take_batch(max_size)):
                     self._runner.run(self.asynchronous.fetch())
                 yield batch
-        except StopAsyncIteration:
+        except (StopAsyncIteration, Closed):
             return
 
     def run(self, handler: Handler, *, on_error: ErrorPolicy | None = None) -> None:

@@ -367,8 +367,7 @@ class Client:
         producer = Producer(self, stream, options, outbox, self._close_timeout_s)
 
         def gone(reason: BaseException | None) -> None:
-            producer._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
-            _fail(ready, reason, producer)
+            _on_gone(producer, ready, reason)
 
         child = self._name(stream)
         async with self._starting(producer, child, f"the start of a producer of {stream!r}", start_timeout_s):
@@ -416,8 +415,7 @@ class Client:
         consumer = Consumer(self, stream, options, state, until=last)
 
         def gone(reason: BaseException | None) -> None:
-            consumer._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
-            _fail(state.ready, reason, consumer)
+            _on_gone(consumer, state.ready, reason)
 
         child = self._name(stream)
         async with self._starting(consumer, child, f"the start of a consumer of {stream!r}", start_timeout_s):
@@ -555,6 +553,9 @@ async def _read_events(bus: EventBus, channel: Channel[events.Event]) -> AsyncIt
         bus.ignore(channel)
 
 
-def _fail(ready: LoopFuture[None], reason: BaseException | None, handle: Producer | Consumer) -> None:
+def _on_gone(handle: Producer | Consumer, ready: LoopFuture[None], reason: BaseException | None) -> None:
+    """A handle's actor is gone for good (on the tree's loop)."""
+    if reason is not None:  # None: its owner closes it, or all of the tree ends, and `Client._escalated` tells why
+        handle._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
     error = reason if isinstance(reason, ActorStreamError) else Closed(f"{handle!r} ended: {reason!r}")
     ready.try_set_exception(error)
