@@ -195,14 +195,15 @@ def show(about: dict[str, Any], found: Results, tails: Results) -> None:
         print(f"  {name:<50}{value:>9.3f}")
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Measure, print, and write benchmarks/results/latest.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--publish", type=int, default=100_000, help="messages of each measurement of publishing")
     parser.add_argument("--consume", type=int, default=200_000, help="messages of each measurement of consuming")
     parser.add_argument("--wait", type=int, default=1_000, help="messages of each measurement of latency")
-    arguments = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes")
+    arguments = parser.parse_args(argv)
     try:
         broker = lab.ensure()
         environment.ensure()
@@ -220,8 +221,8 @@ def main() -> int:
     values = {name: statistics.median(values) for name, values in found.items()}
     spreads = {name: [min(values), max(values)] for name, values in found.items()}
     p99 = {name: statistics.median(values) for name, values in tails.items()}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
+    arguments.output.parent.mkdir(exist_ok=True)
+    arguments.output.write_text(
         json.dumps(
             {
                 "machine": about,
@@ -235,7 +236,7 @@ def main() -> int:
         )
         + "\n"
     )
-    say(f"written: {RESULTS.relative_to(ROOT)}")
+    say(f"written: {arguments.output}")
     return 0
 
 
