@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -59,6 +61,14 @@ async def entities(client: Client) -> int:
     count = pool.details["entities"]
     assert isinstance(count, int)
     return count
+
+
+async def eventually(client: Client, count: int) -> None:
+    """Wait until the pool has given out so many slots."""
+    deadline = time.monotonic() + 5
+    while (now := await entities(client)) != count:
+        assert time.monotonic() < deadline, f"{now} slots are taken, not {count}"
+        await asyncio.sleep(0.001)
 
 
 def declared(cluster: FakeCluster) -> list[str]:

@@ -15,7 +15,7 @@ from actorstream.actors.pool import CONSUMING, CONTROL, IDS, PUBLISHING, EntityI
 from actorstream.backoff import Backoff
 from actorstream.errors import ConnectionLost
 from actorstream.wire import commands as c
-from tests.actors.publishing import client_of, entities, find
+from tests.actors.publishing import client_of, eventually as slots_are, find
 from tests.peer import FakeCluster, until
 
 pytestmark = pytest.mark.timeout(20)
@@ -230,10 +230,7 @@ async def test_a_lease_that_is_cancelled_gives_its_slot_back() -> None:
             leasing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await leasing
-        deadline = time.monotonic() + 5
-        while await entities(client) != 1:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0)
+        await slots_are(client, 1)
 
 
 async def test_i15_a_broker_that_is_away_is_tried_in_a_rhythm_however_many_ask() -> None:

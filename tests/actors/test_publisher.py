@@ -26,7 +26,7 @@ from actorstream.errors import (
 )
 from actorstream.producer import Producer
 from actorstream.wire import commands as c
-from tests.actors.publishing import client_of, declared, entities, find, published
+from tests.actors.publishing import client_of, declared, entities, eventually, find, published
 from tests.peer import FakeCluster, Peer, until
 
 pytestmark = pytest.mark.timeout(20)
@@ -788,10 +788,7 @@ async def test_i14_a_start_that_is_cancelled_or_takes_too_long_leaves_nothing_be
             await starting
 
         assert await find(client, "Publisher") == []
-        deadline = time.monotonic() + 5
-        while await entities(client):
-            assert time.monotonic() < deadline, "a slot was lost"
-            await asyncio.sleep(0.001)
+        await eventually(client, 0)
 
 
 async def test_f82_a_producer_that_waits_and_one_that_does_not_have_pauses_of_their_own() -> None:
@@ -827,10 +824,7 @@ async def test_f32_f33_more_publishers_than_a_connection_has_ids_for() -> None:
         assert all(cluster.bodies(f"s{number}") == [b"x"] for number in range(300))
 
         await asyncio.gather(*(producer.close() for producer in producers))
-        deadline = time.monotonic() + 5
-        while await entities(client):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.001)
+        await eventually(client, 0)
         assert declared(cluster) == []
 
 
