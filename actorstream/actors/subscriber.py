@@ -98,6 +98,8 @@ class Subscriber(StreamActor):
         self._on_leader = False
         self._wanted = 0
         self._last_chunk_id = EMPTY
+        self._expected = -1
+        self._held: list[m.Delivered] | None = None
         self._doing = "starting"
 
     def describe(self) -> dict[str, object]:
@@ -212,6 +214,7 @@ class Subscriber(StreamActor):
             self._on_gap(resume.value, extent.first)
         self._wanted = resume.value
         self._last_chunk_id = extent.last
+        self._expected = max(min(resume.value, extent.last), extent.first)
         # Beyond its end, a broker takes any offset for "next". From the last chunk on, what comes first tells where the
         # end is, and whether there is anything left to wait for; `Cursor.start_in` drops what is not wanted.
         return offset.at(min(resume.value, extent.last)) if extent.last != EMPTY else resume
@@ -312,18 +315,43 @@ class Subscriber(StreamActor):
     def _on_delivered(self, message: m.Delivered) -> None:
         if message.attachment != self._attachment:
             return
-        state = self._state
         if self._wanted and self._is_beyond_the_end(message.chunk):
             self._on_first_chunk_below(message.chunk)
             return
         self._ledger.deliver()
-        state.cursor.received(message.chunk)
+        self._pass_on(message)
+
+    def _pass_on(self, message: m.Delivered) -> None:
+        """Hand a chunk to the consumer; behind a hole, it waits until the hole is explained."""
+        chunk = message.chunk
+        if self._held is not None:
+            self._held.append(message)
+            return
+        if 0 <= self._expected < chunk.chunk_id:
+            self._held = [message]
+            self.spawn(self._explain_hole(self._expected))
+            return
+        self._expected = chunk.next_offset
+        state = self._state
+        state.cursor.received(chunk)
         state.chunks += 1
         if message.committed_chunk_id is not None:
             state.committed_chunk_id = message.committed_chunk_id
-        state.deliveries.put(
-            Delivery(message.chunk, message.attachment, state.cursor.progress, message.committed_chunk_id)
-        )
+        state.deliveries.put(Delivery(chunk, message.attachment, state.cursor.progress, message.committed_chunk_id))
+
+    async def _explain_hole(self, wanted: int) -> None:
+        """Offsets did not come: the broker's own chunks took them, or else retention did.
+
+        When retention overtakes a subscription, brokers go on with the first chunk there is, and say nothing (F49).
+        """
+        assert self._slot is not None
+        extent = await self._extent(self._slot)
+        if extent is not None and wanted < extent.first:
+            self._on_gap(wanted, extent.first)
+        held, self._held = self._held or [], None
+        self._expected = -1
+        for message in held:
+            self._pass_on(message)
 
     def _on_first_chunk_below(self, chunk: Chunk) -> None:
         try:

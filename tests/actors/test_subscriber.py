@@ -370,6 +370,50 @@ async def test_f49_what_retention_took_is_raised_if_that_is_wanted() -> None:
     assert not subscribed(cluster)
 
 
+@pytest.mark.parametrize("policy", list(OnGap))
+async def test_f49_retention_that_overtakes_a_subscription_is_told_though_the_broker_says_nothing(
+    policy: OnGap,
+) -> None:
+    cluster = FakeCluster()
+    cluster.create("s")
+    fill(cluster, "s", 10)
+    async with (
+        connected(cluster) as client,
+        watching(client) as seen,
+        await client.consumer("s", "first", credit=2, on_gap=policy) as consumer,
+    ):
+        assert await take(consumer, 2) == [0, 1]
+        cluster.stream("s").truncate_head(30)  # the subscription has delivered offsets 0 to 9
+        if policy is OnGap.RAISE:
+            assert await take(consumer, 8) == list(range(2, 10))
+            with pytest.raises(errors.OffsetGap) as caught:
+                await take(consumer, 1)
+            assert (caught.value.wanted, caught.value.first) == (10, 30)
+            return
+        assert await take(consumer, 28) == [*range(2, 10), *range(30, 50)]
+        (gap,) = [event for event in seen if isinstance(event, events.OffsetGap)]
+        assert (gap.wanted, gap.first) == (10, 30)
+        assert subscribes(cluster) == 1
+
+
+async def test_f49_offsets_that_the_brokers_own_chunks_took_are_no_gap() -> None:
+    cluster = FakeCluster()
+    cluster.create("s")
+    async with (
+        connected(cluster) as client,
+        watching(client) as seen,
+        await client.consumer("s", "first", on_gap=OnGap.RAISE) as consumer,
+    ):
+        for _ in range(3):
+            fill(cluster, "s", 1)
+            cluster.gap("s")
+            fill(cluster, "s", 2)
+        wanted = [offset for offset, _ in cluster.log("s")]
+        assert len(wanted) < cluster.stream("s").next_offset
+        assert await take(consumer, 45) == wanted
+        assert not [event for event in seen if isinstance(event, events.OffsetGap)]
+
+
 async def recreated(cluster: FakeCluster, policy: OnTruncated, client: Client) -> Consumer:
     """A consumer at offset 12 of a stream that is another one now, with offsets 0 to 4."""
     fill(cluster, "s", 3)
