@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,20 +32,28 @@ from actorstream.wire.message import Message
 
 T = TypeVar("T")
 
+CLEAN_UP_S = 5.0
+"""How long an interrupted `connect` may take to clean up behind itself."""
+
 
 def connect(uri: str | list[str], **options: Any) -> Client:
     """Connect, in a thread of its own; see `actorstream.connect`. Use the client with `with`, or close it."""
     home = Home.in_thread("actorstream-blocking")
     runner = _Runner(home)
+    ended = threading.Event()
+
+    async def work() -> asynchronous.Client:
+        try:
+            return await asynchronous.connect(uri, **options)
+        finally:
+            ended.set()
+
     try:
-        return Client(runner, runner.run(_connect(uri, options)))
+        return Client(runner, runner.run(work()))
     except BaseException:
+        ended.wait(CLEAN_UP_S)  # after Ctrl-C: what was begun is taken back before its loop ends
         runner.close()
         raise
-
-
-async def _connect(uri: str | list[str], options: dict[str, Any]) -> asynchronous.Client:
-    return await asynchronous.connect(uri, **options)
 
 
 class _Runner:
