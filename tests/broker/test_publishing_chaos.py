@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import actorstream
-from actorstream import Client, Producer, Receipt
+from actorstream import Client, Node, Producer, Receipt
 from actorstream.errors import Unconfirmed
 from lab.broker import Broker, Cluster
-from tests.actors.publishing import find
+from lab.shell import wait_until
+from tests.broker.reading import until
 from tests.conftest import Streams
 
 pytestmark = pytest.mark.timeout(120)
@@ -48,9 +49,7 @@ class Load:
         """Wait until something that is sent from now on is confirmed; the seconds that took."""
         begin = time.monotonic()
         first = len(self.receipts)
-        async with asyncio.timeout(within_s):
-            while len(self.receipts) <= first or not self.receipts[first].confirmed:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.receipts) > first and self.receipts[first].confirmed, "a confirm", within_s)
         return time.monotonic() - begin
 
     async def verify(self, client: Client, stream: str, disconnects: int) -> None:
@@ -78,6 +77,20 @@ async def do(fault: Callable[..., Any], *arguments: Any) -> Any:
     return await asyncio.to_thread(fault, *arguments)
 
 
+async def publisher_was_restarted(client: Client) -> bool:
+    return (await find_publisher(client)).restarts > 0
+
+
+async def publisher_is_refused(client: Client) -> bool:
+    return "precondition failed" in (await find_publisher(client)).last_reason
+
+
+async def find_publisher(client: Client) -> Node:
+    (supervisor,) = [node for node in (await client.tree()).children if node.name == "publishers"]
+    (publisher,) = supervisor.children
+    return publisher
+
+
 @NAMES
 async def test_f02_a_killed_leader_process(chaos: Broker, chaos_stream: Streams, name: str) -> None:
     target = chaos_stream({})
@@ -91,7 +104,7 @@ async def test_f02_a_killed_leader_process(chaos: Broker, chaos_stream: Streams,
                 assert await do(chaos.stream_writer, target) != before
                 await load.confirmed_again(15)
             await load.stop()
-            (publisher,) = await find(client, "Publisher")
+            publisher = await find_publisher(client)
             assert publisher.restarts >= 2
         await load.verify(client, target, disconnects=2)
 
@@ -111,7 +124,7 @@ async def test_f01_f04_a_broker_that_goes_and_comes_back(
             await do(chaos.start)
             took = await load.confirmed_again(30)
             await load.stop()
-            (publisher,) = await find(client, "Publisher")
+            publisher = await find_publisher(client)
 
             assert held == WINDOW, "nothing is confirmed while there is no broker, and no more than the window waits"
             assert publisher.restarts >= 1
@@ -127,40 +140,54 @@ async def test_f05_f06_a_frozen_broker(chaos: Broker, chaos_stream: Streams, nam
             load = Load(producer)
             await load.confirmed_again(10)
             await do(chaos.pause)
-            async with asyncio.timeout(10):  # twice the heartbeat, and then it is given up
-                while not (await find(client, "Publisher"))[0].restarts:
-                    await asyncio.sleep(0.01)
+            await until(lambda: publisher_was_restarted(client), "after two heartbeats it is given up")
             await do(chaos.unpause)
             await load.confirmed_again(20)
             await load.stop()
         await load.verify(client, target, disconnects=3)
 
 
-async def test_f21_f38_a_memory_alarm(chaos: Broker, chaos_stream: Streams) -> None:
-    """W14: a broker says nothing of it; publishers are not read, and new ones are refused."""
+def clear_disk_alarm(chaos: Broker) -> None:
+    chaos.control("set_disk_free_limit", "50MB")
+    wait_until(lambda: not chaos.management.alarms(), "the disk alarm is over", 20.0)
+
+
+@pytest.fixture
+def no_disk_alarm_stays(chaos: Broker) -> Iterator[None]:
+    yield
+    clear_disk_alarm(chaos)
+
+
+@pytest.mark.usefixtures("no_disk_alarm_stays")
+async def test_f21_f38_a_disk_alarm(chaos: Broker, chaos_stream: Streams) -> None:
+    """W14: a broker says nothing of it; what publishers send is not read, and new ones are refused.
+
+    Streams care for disk alarms only: a memory alarm changes nothing for them.
+    """
     target = chaos_stream({})
     async with actorstream.connect(chaos.uri) as client:
         async with await client.producer(target, name="n", confirm_timeout_s=1.5) as producer:
-            await producer.send_wait(b"before")
-            await do(chaos.set_memory_alarm)
-            receipts = [await producer.send(b"%d" % number) for number in range(10)]
-            async with asyncio.timeout(10):
-                while not all(receipt.done for receipt in receipts):
-                    await asyncio.sleep(0.01)
-            assert all(isinstance(receipt.error, Unconfirmed) for receipt in receipts)
-            await do(chaos.clear_memory_alarm)
-            async with asyncio.timeout(20):
-                while True:
-                    try:
-                        await producer.send_wait(b"after")
-                        break
-                    except Unconfirmed:
-                        continue
+            await producer.send_wait(b"0")
+            await do(chaos.control, "set_disk_free_limit", "mem_relative", "100000")
+            await do(wait_until, chaos.management.alarms, "the disk alarm", 20.0)
+            receipts: list[Receipt] = []
 
-        stored = await content(client, target)
-        # The window was kept and sent again, each message once; of those sent "after" some may have given up first.
-        assert stored[:11] == [b"before", *(b"%d" % number for number in range(10))]
-        assert set(stored[11:]) == {b"after"}
+            async def send_until(wanted: Callable[[Receipt], bool]) -> None:
+                async with asyncio.timeout(20):
+                    while not receipts or not wanted(receipts[-1]):
+                        receipts.append(await producer.send(b"%d" % (1 + len(receipts))))
+                        await until(lambda: receipts[-1].done, "an outcome")
+
+            await send_until(lambda receipt: isinstance(receipt.error, Unconfirmed))
+            # Refused while the alarm lasts: the next incarnations keep trying to declare the publisher.
+            await until(lambda: publisher_is_refused(client), "new publishers are refused")
+            await do(clear_disk_alarm, chaos)
+            await send_until(lambda receipt: receipt.confirmed)
+
+        # What was sent was kept, and sent again, once each, although some receipts had given up.
+        sent = [number for number, receipt in enumerate(receipts, start=1) if receipt.publishing_id >= 0]
+        assert await content(client, target) == [b"0", *(b"%d" % number for number in sent)]
+        assert isinstance(receipts[-2].error, Unconfirmed)
 
 
 async def test_i14_close_is_bounded_while_the_broker_is_frozen(chaos: Broker, chaos_stream: Streams) -> None:
@@ -189,7 +216,7 @@ async def test_f01_f09_a_killed_leader_node(cluster: Cluster, cluster_stream: St
             took = await load.confirmed_again(45)
             assert await do(cluster.leader_of, target) is not leader
             await load.stop()
-            (publisher,) = await find(client, "Publisher")
+            publisher = await find_publisher(client)
             assert publisher.restarts >= 1
             assert took < 30
         await load.verify(client, target, disconnects=publisher.restarts)
