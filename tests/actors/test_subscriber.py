@@ -1,6 +1,7 @@
 """Subscribers over a broker that misbehaves: what is read is whole, and what cannot be read is told."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 import actorstream
 from actorstream import Client, ConnectionOptions, Consumer, OnGap, OnTruncated, errors, events
+from actorstream.actors.connection import Connection
 from actorstream.actors.subscriber import BROKEN_CHUNK_TRIES, Subscriber
 from actorstream.backoff import BackoffPolicy
 from actorstream.offset import OffsetType
@@ -155,7 +157,7 @@ async def test_f48_a_moment_stays_a_moment_and_never_becomes_an_offset() -> None
         assert await take(consumer, 5) == list(range(5, 10))
 
 
-async def test_i6_i7_a_broker_that_flaps_all_the_time_changes_nothing_of_what_is_read() -> None:
+async def test_f84_i6_i7_a_broker_that_flaps_all_the_time_changes_nothing_of_what_is_read() -> None:
     cluster = FakeCluster(nodes=3)
     cluster.create("s")
     total = fill(cluster, "s", 60)
@@ -669,3 +671,34 @@ async def test_f83_a_bug_is_raised_after_some_tries_and_concerns_nobody_else(mon
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
         fill(cluster, "other", 1)
         assert await take(other, 5) == list(range(5))
+
+
+async def test_f92_f78_hundreds_of_recoveries_leave_as_much_as_a_few() -> None:
+    cluster = FakeCluster()
+    cluster.create("s")
+    async with connected(cluster) as client, await client.consumer("s", "first") as consumer:
+        loop = asyncio.get_running_loop()
+        pool: Any = client._grown._pool.actor_inbox
+        root: Any = client._grown._root.actor_inbox
+
+        async def lose(times: int) -> tuple[int, ...]:
+            for _ in range(times):
+                before = subscribes(cluster)
+                subscribed(cluster)[0][0].drop()
+                fill(cluster, "s", 1, size=1)
+                await take(consumer, 1)
+                assert subscribes(cluster) == before + 1
+            await until(lambda: len(pool.actor._state.lines) == 2)
+            await until(lambda: len(root.children["connections"].children) == 2)
+            gc.collect()
+            return (
+                len(asyncio.all_tasks()),
+                len([handle for handle in loop._scheduled if not handle.cancelled()]),  # type: ignore[attr-defined]
+                sum(isinstance(thing, (Subscriber, Connection)) for thing in gc.get_objects()),
+                len(pool._watchers) + len(root._watchers),
+                len(consumer._state.deliveries),
+            )
+
+        few = await lose(10)
+        many = await lose(200)
+        assert all(after <= before + 2 for before, after in zip(few, many, strict=True)), (few, many)
