@@ -26,6 +26,7 @@ from lab.shell import LabError, say, wait_until
 
 _UP_WITHIN_S = 90.0
 _LEADER_WITHIN_S = 15.0
+_REJOINS_WITHIN_S = 20.0
 _WARM_UP = "lab-warm-up"
 _PEER_PROPERTIES = struct.pack(">IHHIi", 12, 0x11, 1, 1, 0)
 _PEER_PROPERTIES_ANSWER = 0x8011
@@ -276,7 +277,14 @@ class Cluster:
                 container.iptables("--flush")
             else:
                 container.start()
-        self.wait_ready()
+        try:
+            self.wait_ready(_REJOINS_WITHIN_S)
+        except LabError:
+            # One that was frozen or cut off until its peers gave it up may stay apart from them until it is restarted.
+            for node in self.nodes:
+                if not any(self._sees(other, node) for other in self.others(node)):
+                    node.restart()
+            self.wait_ready()
 
     def wait_ready(self, within_s: float = 120.0) -> None:
         """Wait until every node serves streams and sees all the others running."""
