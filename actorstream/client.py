@@ -343,6 +343,7 @@ class Client:
             start_timeout_s: how long the start may take, waiting for a leader included.
 
         Raises:
+            InvalidArgument: an option that is none, or a name that an open producer of this stream has.
             StreamDoesNotExist, AccessRefused, …: what the broker says.
             RequestTimeout: not started in time.
         """
@@ -357,6 +358,12 @@ class Client:
             raw=raw,
         )
         tree = self._grown
+        producers = [one for one in self._handles if isinstance(one, Producer)]
+        if name and any(one._is_for(stream, name) for one in producers):  # noqa: SLF001 - likewise one thing
+            raise InvalidArgument(
+                f"this client has a producer named {name!r} of {stream!r} already: of two with one name, the broker "
+                "would take the messages of one for duplicates of the other's"
+            )
         outbox = Outbox(
             named=bool(name),
             max_messages=max_unconfirmed,

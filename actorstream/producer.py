@@ -53,6 +53,10 @@ class Producer:
         """The reference for deduplication; "" when there is none."""
         return self._options.name
 
+    def _is_for(self, stream: str, name: str) -> bool:
+        """Whether it is open, and publishes to this stream under this name."""
+        return self._closed is None and (self._stream, self._options.name) == (stream, name)
+
     @property
     def unsettled(self) -> int:
         """Messages accepted that have no outcome yet."""

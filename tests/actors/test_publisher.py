@@ -215,6 +215,24 @@ async def test_f28_a_producer_whose_name_is_used_by_another_one_is_told() -> Non
         assert isinstance(raised.value.__cause__, PublisherFenced)
 
 
+async def test_f28_a_client_has_one_producer_of_a_name_at_a_time() -> None:
+    cluster = one_stream()
+    cluster.create("other")
+    async with client_of(cluster) as client:
+        producer = await client.producer("s", name="n")
+        with pytest.raises(InvalidArgument, match="has a producer named 'n' of 's' already"):
+            await client.producer("s", name="n")
+        await client.producer("other", name="n")
+        await client.producer("s", name="m")
+        await asyncio.gather(client.producer("s"), client.producer("s"))
+        await producer.send_wait(b"x")
+        await producer.close()
+        async with await client.producer("s", name="n") as again:
+            await again.send_wait(b"y")
+
+    assert cluster.bodies("s") == [b"x", b"y"]
+
+
 async def test_f30_a_broker_that_falls_over_the_query_of_the_sequence_is_asked_again() -> None:
     cluster = one_stream()
     crash = cluster.script.disconnect(c.QueryPublisherSequence, times=3)
@@ -401,6 +419,7 @@ async def test_f38_deadlines_are_kept_while_there_is_no_leader(name: str) -> Non
         await settled(receipts)
         assert all(isinstance(receipt.error, Unconfirmed) for receipt in receipts)
         cluster.move_leader("s", 0)
+        await until(lambda: any(peer.publishers for peer in cluster.connections()))
         await producer.send_wait(b"new")
 
         assert cluster.bodies("s") == [b"new"], "what was never sent and gave up is not sent any more"
@@ -771,7 +790,7 @@ async def test_i14_close_is_bounded_in_every_state(state: str) -> None:
 @pytest.mark.parametrize("where", ["no leader", "declaring", "connecting"])
 async def test_i14_a_start_that_is_cancelled_or_takes_too_long_leaves_nothing_behind(where: str) -> None:
     cluster = one_stream()
-    async with client_of(cluster) as client:
+    async with client_of(cluster, rpc_timeout_s=30.0) as client:  # nothing passes by itself
         match where:
             case "no leader":
                 cluster.move_leader("s", None)
