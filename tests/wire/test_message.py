@@ -240,7 +240,9 @@ def test_a_message_published_over_amqp_0_9_1_is_read_whole() -> None:
 @given(bodies, sections, st.randoms(use_true_random=False))
 def test_sections_are_read_in_any_order(body: dict[str, Any], parts: dict[str, Any], random: Any) -> None:
     pieces = [Message(**body).encode()]
-    pieces += [Message(**{name: part}).encode().replace(b"\0\x53\x75\xa0\0", b"") for name, part in parts.items()]
+    for name, part in parts.items():
+        encoded, no_body = Message(**{name: part}).encode(), b"\0\x53\x75\xa0\0"
+        pieces.append(encoded.removeprefix(no_body) if name == "footer" else encoded.removesuffix(no_body))
     random.shuffle(pieces)
     assert says(Message.decode(b"".join(pieces)), body | parts)
 
