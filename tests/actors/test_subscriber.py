@@ -18,6 +18,7 @@ from actorstream.wire import commands as c
 from actorstream.wire.commands import SubBatch
 from actorstream.wire.compression import compress
 from actorstream.wire.constants import Compression, ResponseCode
+from tests.actors.clock import settle
 from tests.peer import FakeCluster, Peer, until
 
 QUICK = BackoffPolicy(base_s=0.001, cap_s=0.01)
@@ -544,6 +545,40 @@ async def test_f58_f59_i13_all_credit_is_with_the_broker_when_nothing_is_in_hand
         waiting.cancel()
         granted = sum(command.credit for command in cluster.heard(c.Credit))
         assert granted == 13, "one for each chunk, neither more nor less"
+
+
+async def test_f58_a_pause_outlives_a_recovery() -> None:
+    cluster = FakeCluster()
+    cluster.create("s")
+    fill(cluster, "s", 10)
+    async with connected(cluster) as client, await client.consumer("s", "first", credit=2) as consumer:
+        consumer.pause()
+        subscribed(cluster)[0][0].drop()
+        await until(lambda: subscribes(cluster) == 2 and subscribed(cluster))
+        assert await take(consumer, 10) == list(range(10)), "what the new subscription may send without being asked"
+        waiting = asyncio.ensure_future(take(consumer, 40))
+        await until(lambda: consumer._state.deliveries._waiter is not None)  # both chunks are finished
+        await settle()
+        assert not cluster.heard(c.Credit)
+        consumer.resume()
+        assert await waiting == list(range(10, 50))
+
+
+async def test_f09_where_a_stream_ends_is_what_its_leader_says() -> None:
+    """A replica learns a moment later what is committed, and a read to the end would lack what was confirmed."""
+    cluster = FakeCluster(nodes=3)
+    cluster.create("s")
+    fill(cluster, "s", 4)
+    behind = {"first_chunk_id": 0, "last_chunk_id": 15, "committed_chunk_id": 5}
+    for replica in (1, 2):
+        cluster.respond(c.StreamStats, c.StreamStatsResponse(ResponseCode.OK, behind), node=replica)
+    seeds = [cluster.uris[1], cluster.uris[2], cluster.uris[0]]
+    async with (
+        asyncio.timeout(5),
+        actorstream.connect(seeds, opener=cluster.open) as client,
+        await client.consumer("s", "first", until="end") as consumer,
+    ):
+        assert [message.offset async for message in consumer] == list(range(20))
 
 
 # Which member, and which refusals
