@@ -25,6 +25,7 @@ from actorstream.errors import (
 )
 from lab.broker import Broker
 from tests.actors.publishing import find
+from tests.broker.reading import until
 from tests.conftest import Streams
 
 pytestmark = pytest.mark.timeout(40)
@@ -49,6 +50,11 @@ async def content(client: Client, stream: str) -> list[bytes]:
 async def closed_by_management(broker: Broker, name: str) -> None:
     """Have the broker end a client's publishing connection; it is gone when this returns."""
     assert await asyncio.to_thread(broker.management.close_connections, f"{name}-publisher") >= 1
+
+
+async def was_restarted(client: Client, times: int) -> bool:
+    (publisher,) = await find(client, "Publisher")
+    return publisher.restarts >= times
 
 
 def unique_name() -> str:
@@ -110,8 +116,7 @@ async def test_f22_connections_that_are_closed_under_load_lose_nothing(
             await producer.flush(20)
             assert cuts == 3
             assert all(receipt.confirmed for receipt in receipts)
-            (publisher,) = await find(client, "Publisher")
-            assert publisher.restarts >= 3
+            await until(lambda: was_restarted(client, 3), "each cut was noticed")
 
         stored = await content(client, target)
         if name:
