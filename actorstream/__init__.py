@@ -8,8 +8,9 @@ from actorstream.actors.mailbox import Deliver, Publish, Published
 from actorstream.actors.outbox import Body
 from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.supervisor import Node
+from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.backoff import BackoffPolicy
-from actorstream.client import Client, OffsetLike, StreamMetadata, StreamStatistics, connect
+from actorstream.client import Client, OffsetLike, connect
 from actorstream.consumer import Consumer
 from actorstream.errors import ActorStreamError, PublishError
 from actorstream.handling import ErrorPolicy, Handler, Park, Skip, Stop

@@ -24,7 +24,8 @@ from actorstream.actors.outbox import Body
 from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
-from actorstream.client import OffsetLike, StreamMetadata, StreamStatistics
+from actorstream.administration import StreamMetadata, StreamStatistics
+from actorstream.client import OffsetLike
 from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
 from actorstream.options import StreamArguments
