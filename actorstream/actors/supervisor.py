@@ -248,7 +248,10 @@ class Supervisor(StreamActor):
         verdict = child.spec.classify(reason)
         child.backoff.failed(self.home.clock.time())
         if not is_restarted(child.spec.restart, verdict):
-            self._remove(child, reason, failed=verdict is not Verdict.NORMAL)
+            # The end of a child that was never to be started again is no surrender, unless it was a bug.
+            temporary = child.spec.restart is RestartPolicy.TEMPORARY
+            failed = verdict is Verdict.CRASH if temporary else verdict is not Verdict.NORMAL
+            self._remove(child, reason, failed=failed)
         elif group is None or child not in group.members:
             self._restart(child, reason, verdict)
 

@@ -283,6 +283,9 @@ async def test_a_temporary_child_is_not_started_again_and_its_owner_is_told(
     ref.tell(end(reason))
     await until(lambda: "a" in grove.gone)
     assert grove.gone["a"] is cause_of(reason)
+    # A lost connection is an ordinary end for a child that nobody meant to start again; a bug never is.
+    assert bool(grove.of(ActorGaveUp)) == (reason is BUG)
+    assert bool(grove.of(ActorStopped)) == (reason is not BUG)
     assert not ref.is_alive()
     assert await grove.snapshot() == {}
     assert (await grove.start("a", restart=RestartPolicy.TEMPORARY)).actor_urn != ref.actor_urn
