@@ -222,10 +222,19 @@ class Locator(StreamActor):
         await self._insist(send, describe(command))
 
     async def _ask_any(self, command: c.Request, *, repeatable: bool) -> c.Response:
-        """The answer of some broker. What may be repeated is hedged, and asked again when its connection is lost."""
+        """The answer of some broker. What may be repeated is hedged, and asked again when its connection is lost.
+
+        So it is when the answer is one that passes (F53): a stream is not available while it elects a leader.
+        """
 
         async def send(endpoint: Endpoint) -> c.Response:
-            return await self._request(endpoint, await self._open(endpoint), command)
+            response = await self._request(endpoint, await self._open(endpoint), command)
+            if (
+                response.code != ResponseCode.OK
+                and (error := response_error(response.code, describe(command))).retryable
+            ):
+                raise error
+            return response
 
         async def reach(endpoint: Endpoint) -> tuple[Endpoint, m.Ref]:
             return endpoint, await self._open(endpoint)

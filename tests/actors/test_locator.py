@@ -169,6 +169,16 @@ async def test_a_query_whose_connection_dies_is_asked_again() -> None:
     assert crash.hits == 3
 
 
+async def test_f53_an_answer_that_passes_is_not_taken_for_no_offset() -> None:
+    fake = FakeCluster()
+    fake.create("s")
+    async with client_of(fake) as client:
+        await client.store_offset("r", "s", 5)
+        not_available = fake.respond(c.QueryOffset, code=6, times=3)
+        assert await client.query_offset("r", "s") == 5
+        assert not_available.hits == 3
+
+
 async def test_f07_a_late_answer_is_nobodys() -> None:
     cluster = FakeCluster()
     cluster.create("s")
