@@ -50,7 +50,7 @@ def unconfirmed() -> Unconfirmed:
 # Ids and order
 
 
-def test_ids_count_from_one_in_the_order_of_the_offers() -> None:
+def test_f27_ids_count_from_one_in_the_order_of_the_offers() -> None:
     """F27: 0 is what a broker says when it has nothing."""
     outbox = make()
     receipts = [offer(outbox) for _ in range(3)]
