@@ -217,7 +217,8 @@ class Client(StreamAdministration):
             start_timeout_s: how long the start may take, waiting for a leader included.
 
         Raises:
-            InvalidArgument: an option that is none, or a name that an open producer of this stream has.
+            InvalidArgument: an option that is none, or a name that an open producer of this stream has; one that is
+                being closed is waited for.
             StreamDoesNotExist, AccessRefused, …: what the broker says.
             RequestTimeout: not started in time.
         """
@@ -233,7 +234,8 @@ class Client(StreamAdministration):
         )
         tree = self._grown
         producers = [one for one in self._handles if isinstance(one, Producer)]
-        if name and any(one._is_for(stream, name) for one in producers):  # noqa: SLF001 - likewise one thing
+        namesakes = [one for one in producers if name and (one.name, one.stream) == (name, stream)]
+        if any(one._is_open for one in namesakes):  # noqa: SLF001 - likewise one thing
             raise InvalidArgument(
                 f"this client has a producer named {name!r} of {stream!r} already: of two with one name, the broker "
                 "would take the messages of one for duplicates of the other's"
@@ -252,6 +254,8 @@ class Client(StreamAdministration):
 
         child = self._name(stream)
         async with self._starting(producer, child, f"the start of a producer of {stream!r}", start_timeout_s):
+            for one in namesakes:
+                await one.close()  # one that still waits for confirms would use the ids that this one counts on from
             producer._ref = await tree.start_publisher(child, stream, options, outbox, ready, gone)  # noqa: SLF001
             await ready
         return producer

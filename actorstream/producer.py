@@ -53,9 +53,9 @@ class Producer:
         """The reference for deduplication; "" when there is none."""
         return self._options.name
 
-    def _is_for(self, stream: str, name: str) -> bool:
-        """Whether it is open, and publishes to this stream under this name."""
-        return self._closed is None and (self._stream, self._options.name) == (stream, name)
+    @property
+    def _is_open(self) -> bool:
+        return self._closed is None and self._closing is None
 
     @property
     def unsettled(self) -> int:

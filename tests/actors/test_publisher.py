@@ -233,6 +233,27 @@ async def test_f28_a_client_has_one_producer_of_a_name_at_a_time() -> None:
     assert cluster.bodies("s") == [b"x", b"y"]
 
 
+async def test_f28_a_producer_waits_for_the_end_of_one_of_its_name_that_is_being_closed() -> None:
+    cluster = one_stream()
+    async with client_of(cluster, close_timeout_s=5.0) as client:
+        first = await client.producer("s", name="n")
+        await first.send_wait(b"0")
+        cluster.move_leader("s", None)
+        await until(lambda: len(cluster.heard(c.Metadata)) > 5)
+        sent = await send_all(first, 1, 50)
+        closing = asyncio.create_task(first.close())
+        starting = asyncio.create_task(client.producer("s", name="n"))
+        await asyncio.sleep(0.05)
+        cluster.move_leader("s", 0)
+        second = await starting
+        assert closing.done() or not first.unsettled
+        await settled(await send_all(second, 50, 99))
+        await settled(sent)
+        await closing
+
+    assert cluster.bodies("s") == bodies(0, 99)
+
+
 async def test_f30_a_broker_that_falls_over_the_query_of_the_sequence_is_asked_again() -> None:
     cluster = one_stream()
     crash = cluster.script.disconnect(c.QueryPublisherSequence, times=3)
