@@ -218,13 +218,20 @@ class Producer:
         return receipt
 
     async def _offer_when_room(self, wire: bytes, publishing_id: int | None) -> Receipt:
-        """Wait for room, again if somebody else was faster."""
+        """Wait for room in turn, again if somebody else was faster."""
         receipt: Receipt | None = None
+        again = False
         try:
             async with asyncio.timeout(self._options.send_timeout_s):
                 while receipt is None:
-                    await self._until(lambda: self._closed is not None or self._outbox.has_room(len(wire)))
-                    receipt = self._offer(wire, publishing_id)
+                    turn = self._outbox.room(len(wire), again=again)
+                    try:
+                        await turn
+                        receipt = self._offer(wire, publishing_id)
+                    except BaseException:
+                        self._outbox.leave_room(len(wire), turn)
+                        raise
+                    again = True
         except TimeoutError:
             raise OutboxFull(
                 f"{self._outbox.held} messages ({self._outbox.held_bytes} bytes) are unconfirmed, and no room "

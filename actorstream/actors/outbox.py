@@ -97,16 +97,19 @@ class Outbox:
         # Written by the actor's side alone:
         self._released = 0
         self._released_bytes = 0
+        # Written by both:
+        self._waiting = threading.Lock()
         self._waiters: deque[LoopFuture[None]] = deque()
+        self._room_waiters: deque[tuple[int, LoopFuture[None]]] = deque()
 
     # Whoever offers: any thread ----------------------------------------------------------------------------------
 
     def has_room(self, size: int) -> bool:
         """Whether an entry of so many bytes would be accepted now. An entry above the byte limit gets in alone."""
-        held = self._accepted - self._released
-        if held == 0:
-            return True
-        return held < self.max_messages and self._accepted_bytes - self._released_bytes + size <= self.max_bytes
+        return self._fits(self.held, self.held_bytes, size)
+
+    def _fits(self, held: int, held_bytes: int, size: int) -> bool:
+        return held == 0 or (held < self.max_messages and held_bytes + size <= self.max_bytes)
 
     def check_size(self, wire: bytes) -> None:
         """Raise `MessageTooLarge` for an entry that would not fit a frame of its own."""
@@ -171,8 +174,50 @@ class Outbox:
         with contextlib.suppress(ValueError):  # it was set
             self._waiters.remove(future)
 
+    def room(self, size: int, *, again: bool = False) -> LoopFuture[None]:
+        """A future that is set when it is this one's turn, and there is room for so many bytes.
+
+        In turn, and no more of them than find room: if all who wait were woken with each confirm, to look and to wait
+        again, the time that they take would grow with their square. Whoever was woken and found that somebody else had
+        been faster waits `again`: at the head.
+        """
+        future: LoopFuture[None] = LoopFuture()
+        with self._waiting:
+            (self._room_waiters.appendleft if again else self._room_waiters.append)((size, future))
+        self.wake_for_room()  # it may have come up before we stood in the queue
+        return future
+
+    def leave_room(self, size: int, future: LoopFuture[None]) -> None:
+        """Withdraw a `room` that was not used: whoever is next in the queue may have it."""
+        with self._waiting, contextlib.suppress(ValueError):
+            if not future.done():
+                self._room_waiters.remove((size, future))
+        self.wake_for_room()
+
+    def wake_for_room(self) -> None:
+        """Set as many of `room`, from the head of the queue, as there is room for; all of them after `end`."""
+        if not self._room_waiters:
+            return
+        woken: list[LoopFuture[None]] = []
+        with self._waiting:
+            waiters, count, size = self._room_waiters, self.held, self.held_bytes
+            while waiters and (self._ended or self._fits(count, size, waiters[0][0])):
+                entry, future = waiters.popleft()
+                count, size = count + 1, size + entry
+                woken.append(future)
+        for future in woken:
+            future.try_set(None)
+
     def wake(self) -> None:
-        """Set every `change`: something else than an outcome has happened that those who wait should look at."""
+        """Set every `change` and `room`: something else has happened that those who wait should look at."""
+        self._wake_changes()
+        with self._waiting:
+            woken = [future for _, future in self._room_waiters]
+            self._room_waiters.clear()
+        for future in woken:
+            future.try_set(None)
+
+    def _wake_changes(self) -> None:
         for _ in range(len(self._waiters)):  # not those who look, and then wait again, meanwhile
             try:
                 future = self._waiters.popleft()
@@ -348,4 +393,5 @@ class Outbox:
         self._released_bytes += size
         if settled and self.on_settled is not None:
             self.on_settled(settled)
-        self.wake()  # all who wait: each looks for himself again, in the order in which they came
+        self._wake_changes()
+        self.wake_for_room()
