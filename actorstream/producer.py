@@ -14,7 +14,7 @@ from actorstream.actors.calls import tell
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.outbox import NEVER, Body, Outbox, encode_entry
 from actorstream.actors.receipt import BatchReceipt, Receipt
-from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, Unconfirmed
+from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, PublishError, Unconfirmed
 from actorstream.options import ProducerOptions
 
 if TYPE_CHECKING:
@@ -136,13 +136,18 @@ class Producer:
         await (await self.send(message, publishing_id=publishing_id))
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Wait until every message accepted so far has its outcome.
+        """Wait until every message accepted so far has its outcome; what is sent meanwhile is not waited for.
 
         Raises:
             TimeoutError: not within so many seconds; the messages go on.
         """
+        outbox = self._outbox
+        accepted = outbox.accepted
         async with asyncio.timeout(timeout):
-            await self._until(lambda: not self._outbox.undecided)
+            for receipt in reversed(outbox.without_outcome()):  # the last one first: few are left to wait for then
+                with contextlib.suppress(PublishError, InvalidArgument):
+                    await receipt
+            await self._until(lambda: outbox.accepted - outbox.undecided >= accepted)  # they are counted, too
 
     async def last_publishing_id(self) -> int:
         """The highest publishing id that the broker holds under this producer's name; 0 when there is none.

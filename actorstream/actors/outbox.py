@@ -226,9 +226,19 @@ class Outbox:
             future.try_set(None)
 
     @property
+    def accepted(self) -> int:
+        """Messages accepted so far."""
+        return self._accepted
+
+    @property
     def undecided(self) -> int:
         """Messages without an outcome."""
         return self._accepted - self.confirmed - self.failed
+
+    def without_outcome(self) -> list[Receipt]:
+        """What was accepted so far and has no outcome yet, in its order."""
+        queued = list(self._pending)  # before the window: what moves meanwhile is in both, and not in neither
+        return [receipt for receipt in (*self._window.values(), *queued) if not receipt.done]
 
     @property
     def held(self) -> int:
@@ -278,15 +288,16 @@ class Outbox:
         last_id = self._last_id
         limit = self._limit
         while pending:
-            receipt = pending.popleft()
+            receipt = pending[0]
             if len(receipt.wire) > limit:
                 oversized.append(receipt)
-                continue
-            if receipt.publishing_id < 0:
-                receipt.publishing_id = last_id + 1
-            last_id = receipt.publishing_id
-            window[last_id] = receipt
-            taken.append(receipt)
+            else:
+                if receipt.publishing_id < 0:
+                    receipt.publishing_id = last_id + 1
+                last_id = receipt.publishing_id
+                window[last_id] = receipt
+                taken.append(receipt)
+            pending.popleft()  # only now: another thread that looks finds it in the one or in the other
         self._last_id = last_id
         if taken:
             self._last_sent = last_id

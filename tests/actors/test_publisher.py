@@ -712,6 +712,23 @@ async def test_f36_the_room_of_a_send_that_is_cancelled_when_it_is_its_turn_goes
         assert cluster.bodies("s") == [b"first", b"third"]
 
 
+async def test_a_flush_waits_for_what_was_accepted_before_and_not_for_what_is_sent_meanwhile() -> None:
+    cluster = one_stream()
+    async with client_of(cluster) as client, await client.producer("s") as producer:
+        before = await send_all(producer, 0, 10)
+        flushing = asyncio.create_task(producer.flush(5))
+        await settled(before)
+        held = cluster.hold(c.Publish)
+        after = await producer.send(b"10")
+        await flushing
+        assert not after.done
+        with pytest.raises(TimeoutError):
+            await producer.flush(0.05)
+        held.release()
+        await producer.flush(5)
+        assert after.done
+
+
 async def test_f79_a_cancelled_wait_for_a_confirm_takes_nothing_back_and_breaks_nothing() -> None:
     cluster = one_stream()
     async with client_of(cluster) as client, await client.producer("s") as producer:
