@@ -128,13 +128,14 @@ async def test_streams_are_created_described_and_deleted(cluster: FakeCluster) -
 
 
 async def test_f53_only_the_brokers_word_means_that_no_offset_is_stored(cluster: FakeCluster) -> None:
-    async with connected(cluster) as client:
+    async with connected(cluster, rpc_timeout_s=0.5) as client:
         assert await client.query_offset("reader", "s") is None
         await client.store_offset("reader", "s", 7)
         await until(lambda: cluster.stream("s").offsets)
-        cluster.respond(c.QueryOffset, code=6, times=1)
+        not_available = cluster.respond(c.QueryOffset, code=6)
         with pytest.raises(errors.StreamNotAvailable):
             await client.query_offset("reader", "s")
+        not_available.cancel()
         assert await client.query_offset("reader", "s") == 7
         with pytest.raises(errors.StreamDoesNotExist):
             await client.query_offset("reader", "none")
