@@ -10,7 +10,7 @@ from lab.shell import LabError, say
 
 
 def main() -> int:
-    """Do what the command line says; 1 with one message where it cannot be done."""
+    """Do what the command line says; 1 with one message where it cannot be done, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="everything that is missing, and one running broker")
@@ -29,6 +29,9 @@ def main() -> int:
     except LabError as error:
         say(f"failed: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
     return 0
 
 
