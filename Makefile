@@ -20,7 +20,7 @@ export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAG
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-demo: up ## a short tour: publish, consume, break the broker, watch it heal
+demo: $(VENV)/installed ## a short tour: publish, consume, break the broker, watch it heal
 	@$(RUN) -m examples.demo
 
 test: up peers ## all tests, against a real broker

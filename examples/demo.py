@@ -1,8 +1,9 @@
 """Publish and consume while the broker is being broken, and prove afterwards that nothing was lost.
 
-Run it with `make demo`. It starts a broker of its own, publishes numbered messages at a steady rate, consumes them at
-the same time, and meanwhile closes the connections from the broker's side, kills the stream's leader process, and
-restarts the broker. In the end it reads the stream back and compares. It exits with 1 when a number is wrong.
+Run it with `make demo`. It sets up and starts a broker of its own, publishes numbered messages at a steady rate,
+consumes them at the same time, and meanwhile closes the connections from the broker's side, kills the stream's leader
+process, and restarts the broker. In the end it reads the stream back and compares. It exits with 1 when a number is
+wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 
 import actorstream
 from actorstream import events
-from lab import broker as lab_broker
+from lab import broker as lab_broker, engine, image
 from lab.broker import Broker
 from lab.shell import LabError
 
@@ -219,10 +220,24 @@ def render(node: actorstream.Node, depth: int = 0) -> str:
     return "\n".join([line, *(render(child, depth + 1) for child in node.children)])
 
 
+INTRODUCTION = f"""
+{RATE:,} messages a second go to one stream and are read back at once, while the broker is broken three ways.
+Each second: how many were sent, confirmed by the broker, and received; the lag is what was sent and not yet received;
+the rate is of what was received. With 10,000 messages unconfirmed, `send` waits: while the broker is away, nothing more
+is sent. Lines with *** say what is broken; those below them, what the supervisors make of it.
+"""
+
+
+def set_up() -> Broker:
+    """A broker to break, with everything it takes."""
+    engine.ensure()
+    return lab_broker.chaos(image=image.choose())
+
+
 async def main() -> int:
     print("starting a broker to break (the first time, this builds or pulls its image)", flush=True)
-    broker = await asyncio.to_thread(lab_broker.chaos)
-    print(f"broker at {broker.uri}, its pages at {broker.management.url} (guest, guest)", flush=True)
+    broker = await asyncio.to_thread(set_up)
+    print(f"broker at {broker.uri}, its pages at {broker.management.url} (guest, guest)\n{INTRODUCTION}", flush=True)
     async with actorstream.connect(broker.uri, name=NAME) as client:
         return 0 if await Demo(client, broker).run() else 1
 
