@@ -403,7 +403,7 @@ def _external(uri: str) -> Broker:
         amqp_port=int(os.environ.get("ACTORSTREAM_TEST_AMQP_PORT", "5672")),
     )
     broker.wait_ready(10.0)
-    say(f"using the broker at {parts.hostname}:{parts.port} (ACTORSTREAM_TEST_URI)")
+    say(f"using the broker at {broker.host}:{broker.port} (ACTORSTREAM_TEST_URI)")
     return broker
 
 
