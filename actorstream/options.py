@@ -213,6 +213,8 @@ class ConnectionOptions:
     """How every connection of a client is made.
 
     Attributes:
+        username, password, vhost: what a URI says of them overrules these.
+        tls: how to verify the broker and to authenticate; only with `rabbitmq-stream+tls://`.
         name: shown for each connection in the broker's management pages, with its role added.
         heartbeat_s: the interval that is asked for; the broker may ask for less; 0 switches heartbeats off. A peer that
             is silent for twice the negotiated interval counts as dead.
@@ -221,6 +223,7 @@ class ConnectionOptions:
         rpc_timeout_s: for one request and its answer. Above 3 s, since the broker answers a refused log-in that late.
         hedge_s: a metadata query that is not answered within this time is asked of a second broker too.
         backoff: between attempts to reach one broker, and between restarts of what lost its broker.
+        properties: client properties that the broker is told besides, such as a version of the application.
     """
 
     username: str = "guest"
