@@ -57,6 +57,7 @@ class Receipt:
 
         Raises:
             PublishError: the message is not confirmed.
+            MessageTooLarge: it no longer fits a frame of the connection that came after the one it was accepted for.
             pykka.Timeout: no outcome within so many seconds; the message goes on.
             WrongLoop: it would block the loop that has to bring the outcome.
         """
