@@ -100,11 +100,6 @@ class FakeStream:
         """Retention: forget the chunks that end at this offset or before it."""
         self.chunks = [chunk for chunk in self.chunks if chunk.next_offset > before]
 
-    def truncate_tail(self, start: int) -> None:
-        """Lose the chunks that hold this offset or a later one."""
-        self.chunks = [chunk for chunk in self.chunks if chunk.next_offset <= start]
-        self.next_offset = self.chunks[-1].next_offset if self.chunks else 0
-
     def chunk_from(self, position: int) -> FakeChunk | None:
         """The first chunk that ends beyond this offset."""
         return next((chunk for chunk in self.chunks if chunk.next_offset > position), None)
