@@ -128,15 +128,10 @@ class Broker:
         self.wait_ready()
 
     def cut(self) -> None:
-        """Drop every packet between it and everything else: connections stay open and silent."""
+        """Drop every packet between it and everything else, until `heal`: connections stay open and silent."""
         for chain, direction in (("INPUT", "-i"), ("OUTPUT", "-o")):
             self._container().iptables("--insert", chain, "!", direction, "lo", "--jump", "DROP")
         wait_until(lambda: not self.answers(timeout_s=0.5), "the broker that was cut off is silent", 10.0)
-
-    def mend(self) -> None:
-        """Undo every cut of this node; returns when it is ready."""
-        self._container().iptables("--flush")
-        self.wait_ready()
 
     def set_memory_alarm(self) -> None:
         """Raise the memory alarm: the broker stops reading from publishers."""
