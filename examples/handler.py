@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 import actorstream
-from actorstream.handling import ErrorPolicy, Park
+from actorstream import ErrorPolicy, Park
 
 STREAM = "example-handler"
 PARKED = "example-handler-parked"
