@@ -197,7 +197,7 @@ async def test_f56_a_loop_that_was_blocked_finds_its_connections_alive(broker: B
         consumer = await client.consumer(target, "first")
         await publish(client, target, numbered(3))
         assert numbers(await take(consumer, 3)) == [0, 1, 2]
-        time.sleep(1.8)  # noqa: ASYNC251 - on purpose
+        time.sleep(2.3)  # noqa: ASYNC251 - on purpose
         await publish(client, target, numbered(3, 3))
         assert numbers(await take(consumer, 3)) == [3, 4, 5]
         await until(lambda: any(isinstance(event, events.EventLoopBlocked) for event in seen), "it is told")
