@@ -192,9 +192,11 @@ async def test_a_read_to_the_end_ends_also_when_the_last_chunks_are_the_brokers_
     name = stream({})
     await publish(client, name, numbered(10))
     await store_until_seen(client, name)
-    kinds = [chunk.chunk_type for chunk in await chunks_of(client, name)]
+    chunks = await chunks_of(client, name)
+    kinds = [chunk.chunk_type for chunk in chunks]
     assert kinds[-1] != 0, f"the broker wrote no chunk of its own: {kinds}"
-    wanted = {"first": list(range(10)), "last": list(range(10)), 4: list(range(4, 10)), 10: []}
+    last = max(chunk.chunk_id for chunk in chunks if chunk.chunk_type == 0)  # a busy broker makes several of one frame
+    wanted = {"first": list(range(10)), "last": list(range(last, 10)), 4: list(range(4, 10)), 10: []}
     assert numbers(await read(client, name, begin)) == wanted[begin]
 
 
