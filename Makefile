@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT
 
-.PHONY: help demo test bench lint format up peers cluster status down clean
+.PHONY: help demo test clustertest bench lint format up peers cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -23,8 +23,11 @@ help: ## show this
 demo: $(VENV)/installed ## a short tour: publish, consume, break the broker, watch it heal
 	@$(RUN) -m examples.demo
 
-test: up peers ## all tests, against a real broker
-	@$(RUN) -m pytest $(ARGS)
+test: up peers ## the tests, against a real broker
+	@$(RUN) -m pytest -m "not cluster" $(ARGS)
+
+clustertest: up ## the tests that break nodes of a three-node cluster
+	@$(RUN) -m pytest -m cluster $(ARGS)
 
 bench: up peers ## messages per second, beside rstream, rbfly and the ceiling
 	@$(RUN) -m benchmarks.compare $(ARGS)

@@ -277,7 +277,7 @@ class Cluster:
         except LabError:
             # One that was frozen or cut off until its peers gave it up may stay apart from them until it is restarted.
             for node in self.nodes:
-                if not any(self._sees(other, node) for other in self.others(node)):
+                if not any(self._answers_that_it_sees(other, node) for other in self.others(node)):
                     node.restart()
             self.wait_ready()
 
@@ -294,6 +294,13 @@ class Cluster:
             if node.answers(timeout_s=1.0):
                 return node
         raise LabError("no node of the cluster answers")
+
+    def _answers_that_it_sees(self, witness: Broker, node: Broker) -> bool:
+        """As `_sees`; a witness that is in trouble itself sees nobody."""
+        try:
+            return self._sees(witness, node)
+        except LabError:
+            return False
 
     @staticmethod
     def _sees(witness: Broker, node: Broker) -> bool:
