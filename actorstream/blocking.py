@@ -79,7 +79,11 @@ class _Runner:
         if refusal is not None:
             work.close()
             raise refusal
-        future = asyncio.run_coroutine_threadsafe(work, self._home.loop)
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._home.loop)
+        except BaseException:  # Ctrl-C, before the loop had it
+            work.close()
+            raise
         try:
             return future.result()
         except concurrent.futures.CancelledError:
