@@ -10,7 +10,8 @@ from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.backoff import BackoffPolicy
-from actorstream.client import Client, OffsetLike, connect
+from actorstream.client import Client, OffsetLike
+from actorstream.connecting import connect
 from actorstream.consumer import Consumer
 from actorstream.errors import ActorStreamError, PublishError
 from actorstream.handling import ErrorPolicy, Handler, Park, Skip, Stop

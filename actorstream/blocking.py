@@ -19,7 +19,12 @@ from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from actorstream import client as asynchronous, consumer as asynchronous_consumer, producer as asynchronous_producer
+from actorstream import (
+    client as asynchronous,
+    connecting,
+    consumer as asynchronous_consumer,
+    producer as asynchronous_producer,
+)
 from actorstream.actors.outbox import Body
 from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.runtime import Home
@@ -45,7 +50,7 @@ def connect(uri: str | list[str], **options: Any) -> Client:
 
     async def work() -> asynchronous.Client:
         try:
-            return await asynchronous.connect(uri, **options)
+            return await connecting.connect(uri, **options)
         finally:
             ended.set()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actorstream import ConnectionOptions, client, connect, errors
+from actorstream import ConnectionOptions, connect, connecting, errors
 from actorstream.options import Endpoint
 
 URI = "rabbitmq-stream://localhost"
@@ -21,7 +21,7 @@ def resolve(
     name: str | None = None,
     options: ConnectionOptions | None = None,
 ) -> tuple[list[Endpoint], ConnectionOptions]:
-    return client._resolve(uri, username, password, vhost, tls, name, options)
+    return connecting._resolve(uri, username, password, vhost, tls, name, options)
 
 
 def test_a_uri_alone_has_everything() -> None:

@@ -11,30 +11,8 @@ from lab.broker import Broker
 
 ROOT = Path(__file__).parent.parent
 
-WANTED = {
-    "minimal": r"0 streams\n1 are\n2 logs\n",
-    "confirms": r"2002 confirmed, 0 failed, the callback saw 2002\n",
-    "offsets": (
-        r"from the first +100 messages, from 0 to 99\n"
-        r"from offset 40 +60 messages, from 40 to 99\n"
-        r"from an hour ago +100 messages, from 0 to 99\n"
-        r"from the last chunk +\d+ messages, from \d+ to 99\n"
-        r"next +got 'news' at 100\n"
-        r"after the stored offset 49 +51 messages, from 50 to 100\n"
-    ),
-    "batches": r"50000 messages, 5000000 bytes in \d+\.\d\d s\n",
-    "handler": (
-        r"handled 1\nhandled 3\n"
-        r"parked two \{'x-origin-stream': 'example-handler', 'x-origin-offset': 1, 'x-reason': \"ValueError: .*\"\}\n"
-    ),
-    "actor_refs": "".join(rf"MESSAGE {number}\n" for number in range(20)),
-    "watching": (
-        r"(?s)got hello\nroot: running, generation 1, 0 restarts\n.*"
-        r"the consumer ended: stream does not exist .*"
-        r"the producer ended: stream does not exist .*"
-    ),
-    "without_asyncio": "".join(rf"{number} message {number}\n" for number in range(10)),
-}
+WANTED = {path.stem: path.read_text() for path in sorted((ROOT / "tests" / "examples").glob("*.regex"))}
+"""By the name of each example, a regular expression for all that it prints."""
 
 
 def test_every_example_is_here() -> None:

@@ -1,0 +1,30 @@
+"""What a user may set: frozen keyword-only dataclasses, whose values are checked when they are made.
+
+Durations are seconds and may be fractions; sizes are bytes. A wrong one raises `InvalidArgument` at once, never later.
+"""
+
+from actorstream.options.address import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, Endpoint, parse_uri
+from actorstream.options.checks import check_name
+from actorstream.options.connection import ConnectionOptions
+from actorstream.options.consumer import ConsumerOptions, OnGap, OnTruncated
+from actorstream.options.producer import ProducerOptions, Replay
+from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
+
+__all__ = [
+    "DEFAULT_PORT",
+    "DEFAULT_TLS_PORT",
+    "Address",
+    "ConnectionOptions",
+    "ConsumerOptions",
+    "Endpoint",
+    "LeaderLocator",
+    "OnGap",
+    "OnTruncated",
+    "ProducerOptions",
+    "Replay",
+    "StreamArguments",
+    "check_name",
+    "parse_age",
+    "parse_size",
+    "parse_uri",
+]
