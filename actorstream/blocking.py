@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from actorstream import (
     client as asynchronous,
@@ -33,7 +33,7 @@ from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.client import OffsetLike
 from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
-from actorstream.options import StreamArguments
+from actorstream.options import ProducerKeywords, StreamArguments
 from actorstream.wire.message import Message
 
 T = TypeVar("T")
@@ -236,9 +236,20 @@ class Client:
         """See `Client.query_offset`."""
         return self._runner.run(self.asynchronous.query_offset(reference, stream))
 
-    def producer(self, stream: str, **options: Any) -> Producer:
-        """See `Client.producer`."""
-        return Producer(self._runner, self._runner.run(self.asynchronous.producer(stream, **options)))
+    def producer(
+        self,
+        stream: str,
+        *,
+        name: str = "",
+        on_confirm: Callable[[Receipt], Awaitable[None] | None] | None = None,
+        start_timeout_s: float = 30.0,
+        **options: Unpack[ProducerKeywords],
+    ) -> Producer:
+        """See `Client.producer`; `on_confirm` is called on the thread of the loop."""
+        started = self.asynchronous.producer(
+            stream, name=name, on_confirm=on_confirm, start_timeout_s=start_timeout_s, **options
+        )
+        return Producer(self._runner, self._runner.run(started))
 
     def consumer(self, stream: str, offset: OffsetLike = "next", **options: Any) -> Consumer:
         """See `Client.consumer`."""

@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from actorstream import events, offset as offset_module
 from actorstream.actors import messages as m
@@ -40,8 +40,8 @@ from actorstream.options import (
     Endpoint,
     OnGap,
     OnTruncated,
+    ProducerKeywords,
     ProducerOptions,
-    Replay,
     check_name,
 )
 from actorstream.producer import Producer, confirm_dispatcher
@@ -94,22 +94,18 @@ class Client(StreamAdministration):
         stream: str,
         *,
         name: str = "",
-        max_unconfirmed: int = 10_000,
-        max_unconfirmed_bytes: int = 64 * 2**20,
-        send_timeout_s: float | None = None,
-        confirm_timeout_s: float | None = 60.0,
-        replay: Replay = Replay.RESEND,
-        raw: bool = False,
         on_confirm: Callable[[Receipt], Awaitable[None] | None] | None = None,
         start_timeout_s: float = 30.0,
+        **options: Unpack[ProducerKeywords],
     ) -> Producer:
         """A producer for a stream, once it is declared on the stream's leader. Use it with `async with`, or close it.
 
         Args:
             stream: an existing stream.
-            name, max_unconfirmed, …, raw: see `ProducerOptions`.
+            name: the reference for deduplication; one open producer of a stream may have it.
             on_confirm: called with each receipt that is settled, on the caller's loop; may be `async`.
             start_timeout_s: how long the start may take, waiting for a leader included.
+            **options: each is described in `ProducerOptions`.
 
         Raises:
             InvalidArgument: an option that is none, or a name that an open producer of this stream has; one that is
@@ -118,15 +114,7 @@ class Client(StreamAdministration):
             RequestTimeout: not started in time.
         """
         check_name("a stream's name", stream)
-        options = ProducerOptions(
-            name=name,
-            max_unconfirmed=max_unconfirmed,
-            max_unconfirmed_bytes=max_unconfirmed_bytes,
-            send_timeout_s=send_timeout_s,
-            confirm_timeout_s=confirm_timeout_s,
-            replay=replay,
-            raw=raw,
-        )
+        chosen = ProducerOptions(name=name, **options)
         tree = self._grown
         producers = [one for one in self._handles if isinstance(one, Producer)]
         namesakes = [one for one in producers if name and (one.name, one.stream) == (name, stream)]
@@ -137,12 +125,12 @@ class Client(StreamAdministration):
             )
         outbox = Outbox(
             named=bool(name),
-            max_messages=max_unconfirmed,
-            max_bytes=max_unconfirmed_bytes,
+            max_messages=chosen.max_unconfirmed,
+            max_bytes=chosen.max_unconfirmed_bytes,
             on_settled=confirm_dispatcher(asyncio.get_running_loop(), on_confirm) if on_confirm else None,
         )
         ready: LoopFuture[None] = LoopFuture()
-        producer = Producer(self, stream, options, outbox, self._close_timeout_s)
+        producer = Producer(self, stream, chosen, outbox, self._close_timeout_s)
 
         def gone(reason: BaseException | None) -> None:
             _on_gone(producer, ready, reason)
@@ -151,7 +139,7 @@ class Client(StreamAdministration):
         async with self._starting(producer, child, f"the start of a producer of {stream!r}", start_timeout_s):
             for one in namesakes:
                 await one.close()  # one that still waits for confirms would use the ids that this one counts on from
-            producer._ref = await tree.start_publisher(child, stream, options, outbox, ready, gone)  # noqa: SLF001
+            producer._ref = await tree.start_publisher(child, stream, chosen, outbox, ready, gone)  # noqa: SLF001
             await ready
         return producer
 

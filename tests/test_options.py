@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -13,6 +14,7 @@ from actorstream.options import (
     ConsumerOptions,
     Endpoint,
     LeaderLocator,
+    ProducerKeywords,
     ProducerOptions,
     StreamArguments,
     check_name,
@@ -161,3 +163,16 @@ def test_a_refused_uri_does_not_show_its_password() -> None:
 def test_a_wrong_option_is_refused_when_it_is_made(kind: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         kind(**wrong)
+
+
+def test_every_producer_option_but_its_name_is_a_keyword_of_whatever_makes_a_producer() -> None:
+    options = get_type_hints(ProducerOptions)
+    assert get_type_hints(ProducerKeywords) == {
+        field.name: options[field.name] for field in fields(ProducerOptions) if field.name != "name"
+    }
+
+
+def test_every_producer_option_is_described() -> None:
+    text = ProducerOptions.__doc__ or ""
+    for field in fields(ProducerOptions):
+        assert f"        {field.name}: " in text

@@ -324,7 +324,12 @@ class Connection(StreamActor):
         if "advertised_host" in properties and properties.get("advertised_port", "").isdigit():
             advertised = Endpoint(properties["advertised_host"], int(properties["advertised_port"]))
         return m.Negotiated(
-            self._endpoint, session.frame_max, session.heartbeat_s, session.broker_version_text, advertised
+            self._endpoint,
+            session.frame_max,
+            session.heartbeat_s,
+            session.broker_version_text,
+            session.features(),
+            advertised,
         )
 
     def _request(self, command: c.Request) -> LoopFuture[c.Response]:

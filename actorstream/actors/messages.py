@@ -15,6 +15,7 @@ import pykka
 from actorstream.offset import OffsetSpecification
 from actorstream.options import Endpoint
 from actorstream.wire import commands as wire
+from actorstream.wire.capabilities import Feature, unsupported
 from actorstream.wire.chunk import Chunk
 
 Ref = pykka.ActorRef[Any]
@@ -142,13 +143,26 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What a connection settled with its broker."""
+    """What a connection settled with its broker, and what that broker can do.
+
+    Of this one connection: in a cluster that is being upgraded, the next broker may be an older one.
+    """
 
     endpoint: Endpoint
     frame_max: int
     heartbeat_s: int
     broker_version: str
+    features: frozenset[Feature]
     advertised: Endpoint | None
+
+    def supports(self, feature: Feature) -> bool:
+        """Whether the broker has a feature."""
+        return feature in self.features
+
+    def require(self, feature: Feature) -> None:
+        """Raise `UnsupportedByBroker`, which names the first version that has it, unless the broker has a feature."""
+        if feature not in self.features:
+            raise unsupported(feature, self.broker_version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from actorstream.options.address import DEFAULT_PORT, DEFAULT_TLS_PORT, Address,
 from actorstream.options.checks import check_name
 from actorstream.options.connection import ConnectionOptions
 from actorstream.options.consumer import ConsumerOptions, OnGap, OnTruncated
-from actorstream.options.producer import ProducerOptions, Replay
+from actorstream.options.producer import ProducerKeywords, ProducerOptions, Replay
 from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LeaderLocator",
     "OnGap",
     "OnTruncated",
+    "ProducerKeywords",
     "ProducerOptions",
     "Replay",
     "StreamArguments",

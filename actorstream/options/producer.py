@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TypedDict
 
 from actorstream.options.checks import check_name, count, positive, require
 
@@ -18,6 +19,17 @@ class Replay(enum.Enum):
     """Send them again: at least once, a message may be stored twice."""
     FAIL = "fail"
     """Their receipts raise `Unconfirmed`: at most once, the caller decides."""
+
+
+class ProducerKeywords(TypedDict, total=False):
+    """The options of `ProducerOptions` as keywords, for whatever makes a producer; `name` is a parameter of its own."""
+
+    max_unconfirmed: int
+    max_unconfirmed_bytes: int
+    send_timeout_s: float | None
+    confirm_timeout_s: float | None
+    replay: Replay
+    raw: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,6 +68,11 @@ def parse_version(text: str) -> tuple[int, ...]:
     return tuple([int(part) for part in match[0].split(".")]) if match else ()
 
 
+def unsupported(feature: Feature, broker: str) -> UnsupportedByBroker:
+    """The error that says which broker has the feature; `broker` is the version of the one that lacks it."""
+    return UnsupportedByBroker(feature.value, _PROOF[feature][2], broker)
+
+
 class Capabilities:
     """What the broker at the other end can do.
 
@@ -112,6 +117,10 @@ class Capabilities:
         key, version, _ = _PROOF[feature]
         return self.max_version(key) >= version
 
+    def features(self) -> frozenset[Feature]:
+        """All that it has; settled once the versions are exchanged."""
+        return frozenset([feature for feature in Feature if self.supports(feature)])
+
     def require(self, feature: Feature) -> None:
         """Do nothing if the broker has it.
 
@@ -119,7 +128,7 @@ class Capabilities:
             UnsupportedByBroker: it has not.
         """
         if not self.supports(feature):
-            raise UnsupportedByBroker(feature.value, _PROOF[feature][2], self.version_text)
+            raise unsupported(feature, self.version_text)
 
     def require_command(self, command: Command) -> None:
         """The same for whatever a command makes use of.

@@ -147,6 +147,10 @@ class Session:
         """Whether the broker has a feature."""
         return self._handshake.capabilities.supports(feature)
 
+    def features(self) -> frozenset[Feature]:
+        """All features that the broker has."""
+        return self._handshake.capabilities.features()
+
     def require(self, feature: Feature) -> None:
         """Do nothing if the broker has a feature.
 

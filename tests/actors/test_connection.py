@@ -26,8 +26,10 @@ from actorstream.errors import (
     ConnectionLost,
     HeartbeatTimeout,
     RequestTimeout,
+    UnsupportedByBroker,
 )
 from actorstream.wire import commands as c
+from actorstream.wire.capabilities import Feature
 from tests.actors.publishing import client_of, declared, entities, eventually, find
 from tests.peer import FakeCluster, Peer, until
 
@@ -81,6 +83,17 @@ async def test_what_is_asked_before_it_is_open_is_answered_once_it_is() -> None:
         negotiated = await opening
         assert (negotiated.endpoint, negotiated.frame_max) == (NODE, 1_048_576)
         assert isinstance(await asking, c.MetadataResponse)
+
+
+@pytest.mark.parametrize(("version", "has_filters"), [("3.12.14", False), ("3.13.7", True)])
+async def test_an_open_connection_tells_what_its_broker_can_do(version: str, has_filters: bool) -> None:
+    async with client_of(one_stream(version=version)) as client:
+        negotiated: m.Negotiated = await call((await slot_of(client)).connection, m.Open())
+
+        assert negotiated.supports(Feature.FILTERING) is has_filters
+        negotiated.require(Feature.STREAM_STATS)
+        with pytest.raises(UnsupportedByBroker, match=f"4.3 or newer, and this broker is {version}"):
+            negotiated.require(Feature.RESOLVE_OFFSET)
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,14 @@ def test_a_command_needs_the_features_that_it_makes_use_of(command: c.Command) -
 def test_a_plain_command_needs_nothing() -> None:
     broker("3.9.0").require_command(c.Create("s"))
     broker("3.9.0").require_command(c.Subscribe(0, "s", offset.next(), 1, {"name": "n"}))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "missing"),
+    [
+        (broker("3.10.25"), set(Feature)),
+        (broker("4.0.5", OFFER_4_0_5), {Feature.RESOLVE_OFFSET}),
+    ],
+)
+def test_the_features_of_a_broker_are_those_that_it_supports(capabilities: Capabilities, missing: set[Feature]) -> None:
+    assert capabilities.features() == set(Feature) - missing
