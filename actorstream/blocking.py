@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -235,6 +235,37 @@ class Client:
     def query_offset(self, reference: str, stream: str) -> int | None:
         """See `Client.query_offset`."""
         return self._runner.run(self.asynchronous.query_offset(reference, stream))
+
+    def create_super_stream(
+        self,
+        name: str,
+        *,
+        partitions: int | None = None,
+        binding_keys: Sequence[str] | None = None,
+        arguments: StreamArguments | None = None,
+        exist_ok: bool = False,
+    ) -> None:
+        """See `Client.create_super_stream`."""
+        created = self.asynchronous.create_super_stream(
+            name, partitions=partitions, binding_keys=binding_keys, arguments=arguments, exist_ok=exist_ok
+        )
+        self._runner.run(created)
+
+    def delete_super_stream(self, name: str, *, missing_ok: bool = False) -> None:
+        """See `Client.delete_super_stream`."""
+        self._runner.run(self.asynchronous.delete_super_stream(name, missing_ok=missing_ok))
+
+    def super_stream_exists(self, name: str) -> bool:
+        """See `Client.super_stream_exists`."""
+        return self._runner.run(self.asynchronous.super_stream_exists(name))
+
+    def partitions(self, super_stream: str) -> tuple[str, ...]:
+        """See `Client.partitions`."""
+        return self._runner.run(self.asynchronous.partitions(super_stream))
+
+    def route(self, key: str, super_stream: str) -> tuple[str, ...]:
+        """See `Client.route`."""
+        return self._runner.run(self.asynchronous.route(key, super_stream))
 
     def producer(
         self,

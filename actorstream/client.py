@@ -23,7 +23,6 @@ from actorstream.actors.runtime import Home
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.actors.supervisor import Node
 from actorstream.actors.tree import Tree
-from actorstream.administration import StreamAdministration
 from actorstream.backoff import Backoff
 from actorstream.consumer import Consumer
 from actorstream.errors import (
@@ -45,6 +44,7 @@ from actorstream.options import (
     check_name,
 )
 from actorstream.producer import Producer, confirm_dispatcher
+from actorstream.super_stream_administration import SuperStreamAdministration
 from actorstream.transport import Opener
 from actorstream.wire import commands as c
 from actorstream.wire.constants import ResponseCode
@@ -58,7 +58,7 @@ FELL_TIMEOUT_S = 5.0
 logger = logging.getLogger("actorstream")
 
 
-class Client(StreamAdministration):
+class Client(SuperStreamAdministration):
     """One client of a broker or cluster: made by `connect`, used on the loop that made it.
 
     It owns the supervision tree and all connections; producers and consumers share them.

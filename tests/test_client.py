@@ -127,6 +127,18 @@ async def test_streams_are_created_described_and_deleted(cluster: FakeCluster) -
         assert not client._handles
 
 
+async def test_a_broker_without_super_stream_commands_is_named_and_keeps_its_connection() -> None:
+    cluster = FakeCluster(version="3.12.14")
+    cluster.create_super_stream("ss", 2)
+    async with connected(cluster) as client:
+        for ask in (client.create_super_stream, client.delete_super_stream):
+            with pytest.raises(errors.UnsupportedByBroker, match=r"needs RabbitMQ 3.13 or newer, .* is 3.12.14"):
+                await ask("ss")
+        assert await client.partitions("ss") == ("ss-0", "ss-1")
+        assert await client.route("1", "ss") == ("ss-1",)
+        assert not cluster.heard(c.CreateSuperStream)
+
+
 async def test_f53_only_the_brokers_word_means_that_no_offset_is_stored(cluster: FakeCluster) -> None:
     async with connected(cluster, rpc_timeout_s=0.5) as client:
         assert await client.query_offset("reader", "s") is None

@@ -325,7 +325,9 @@ def _more_telling(one: BaseException, other: BaseException) -> BaseException:
 
 def describe(command: c.Command) -> str:
     """A request in words, for an error: its name and what it is about."""
-    about = getattr(command, "stream", None) or getattr(command, "name", None)
+    about = next(
+        (value for name in ("stream", "super_stream", "name") if (value := getattr(command, name, None))), None
+    )
     return type(command).__name__ + (f" {about!r}" if about else "")
 
 
