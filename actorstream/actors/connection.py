@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import pykka
 
 from actorstream import events
 from actorstream.actors import messages as m
+from actorstream.actors.attachments import Attachments
 from actorstream.actors.calls import tell
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.runtime import Down, StreamActor
 from actorstream.errors import (
-    ActorStreamError,
     Closed,
     ConnectFailed,
     ConnectionLost,
     CorruptChunk,
     RequestTimeout,
     ResponseError,
-    response_error,
 )
 from actorstream.options import ConnectionOptions, Endpoint
 from actorstream.transport import Opener, Transport
@@ -40,17 +36,6 @@ STALL_S = 0.5
 """A timer that fires so late was held up by something that blocked the loop."""
 AFTER_STALL_S = 0.05
 """How long the loop may read what piled up in the socket before the broker's silence is judged."""
-
-
-@dataclass(slots=True)
-class _Attachment:
-    """What the connection knows of one publisher or subscriber on it."""
-
-    number: int
-    slot: m.Slot
-    ref: m.Ref
-    stream: str
-    is_publisher: bool
 
 
 class Connection(StreamActor):
@@ -102,18 +87,22 @@ class Connection(StreamActor):
         self._ended: asyncio.Future[None] | None = None
         self._end_reason: Exception | None = None
         self._waiting: dict[int, LoopFuture[c.Response]] = {}
-        self._attachments: dict[int, _Attachment] = {}
-        self._publishers: dict[int, _Attachment] = {}
-        self._subscribers: dict[int, _Attachment] = {}
+        self._attachments = Attachments(
+            request=self._request,
+            release=lambda slot: tell(pool, m.Release(slot)),
+            retire=lambda: tell(pool, m.Retire(line_name)),
+            watch=self.monitor,
+        )
         self._received_bytes = 0
 
     def describe(self) -> dict[str, object]:
         """What the tree shows of it."""
+        publishers, subscribers = self._attachments.counts
         return {
             "broker": str(self._endpoint),
             "role": self._role,
-            "publishers": len(self._publishers),
-            "subscribers": len(self._subscribers),
+            "publishers": publishers,
+            "subscribers": subscribers,
         }
 
     # Life ---------------------------------------------------------------------------------------------------------
@@ -155,12 +144,10 @@ class Connection(StreamActor):
             if future is not None:
                 future.cancel()
         self._attachments.clear()
-        self._publishers.clear()
-        self._subscribers.clear()
         error = self._end_reason or ConnectionLost(f"the connection to {self._endpoint} was closed")
         waiting, self._waiting = self._waiting, {}
         for reply in waiting.values():
-            _fail(reply, error)
+            reply.try_set_exception(error)
 
     # The socket ---------------------------------------------------------------------------------------------------
 
@@ -218,23 +205,23 @@ class Connection(StreamActor):
             case s.Received(command=c.Deliver() as deliver):
                 self._on_deliver(deliver)
             case s.Received(command=c.PublishConfirm() as confirm):
-                if (publisher := self._publishers.get(confirm.publisher_id)) is not None:
-                    self._tell(publisher, m.Confirmed(publisher.number, confirm.publishing_ids))
+                if (publisher := self._attachments.publisher(confirm.publisher_id)) is not None:
+                    self._attachments.tell(publisher, m.Confirmed(publisher.number, confirm.publishing_ids))
             case s.Received(command=c.PublishError() as failed):
-                if (publisher := self._publishers.get(failed.publisher_id)) is not None:
+                if (publisher := self._attachments.publisher(failed.publisher_id)) is not None:
                     failures = tuple((item.publishing_id, item.code) for item in failed.errors)
-                    self._tell(publisher, m.Rejected(publisher.number, failures))
+                    self._attachments.tell(publisher, m.Rejected(publisher.number, failures))
             case s.Answered(correlation_id=number, response=response):
                 if (reply := self._waiting.pop(number, None)) is not None:
                     reply.try_set(response)
             case s.TimedOut(correlation_id=number, request=request, timeout_s=seconds):
                 if (reply := self._waiting.pop(number, None)) is not None:
-                    _fail(reply, RequestTimeout(type(request).__name__, seconds))
+                    reply.try_set_exception(RequestTimeout(type(request).__name__, seconds))
             case s.Received(command=c.MetadataUpdate() as update):
                 self._on_metadata_update(update.stream, update.code)
             case s.Received(command=c.CreditResponse() as refused):
-                if (subscriber := self._subscribers.get(refused.subscription_id)) is not None:
-                    self._tell(subscriber, m.CreditRefused(subscriber.number, refused.code))
+                if (subscriber := self._attachments.subscriber(refused.subscription_id)) is not None:
+                    self._attachments.tell(subscriber, m.CreditRefused(subscriber.number, refused.code))
             case s.Opened():
                 if self._opened is not None and not self._opened.done():
                     self._opened.set_result(None)
@@ -248,26 +235,20 @@ class Connection(StreamActor):
                 )
 
     def _on_deliver(self, deliver: c.Deliver) -> None:
-        subscriber = self._subscribers.get(deliver.subscription_id)
+        subscriber = self._attachments.subscriber(deliver.subscription_id)
         if subscriber is None:  # what was on the wire when it unsubscribed (F61)
             return
         try:
             chunk = Chunk.parse(deliver.chunk)
         except CorruptChunk as error:  # the frame was whole: it is a matter of this subscription alone (F63)
-            self._tell(subscriber, m.ChunkBroken(subscriber.number, -1, error))
+            self._attachments.tell(subscriber, m.ChunkBroken(subscriber.number, -1, error))
             return
-        self._tell(subscriber, m.Delivered(subscriber.number, chunk, deliver.committed_chunk_id))
+        self._attachments.tell(subscriber, m.Delivered(subscriber.number, chunk, deliver.committed_chunk_id))
 
     def _on_metadata_update(self, stream: str, code: int) -> None:
         """Everything of that stream on this connection counts as dead, whatever the broker kept of it (W2)."""
-        for attachment in [a for a in self._attachments.values() if a.stream == stream]:
-            self._tell(attachment, m.TopologyChanged(attachment.number, stream, code))
-
-    def _tell(self, attachment: _Attachment, message: object) -> None:
-        try:
-            attachment.ref.tell(message)
-        except pykka.ActorDeadError:
-            self._detach(attachment.number)
+        for attachment in self._attachments.of_stream(stream):
+            self._attachments.tell(attachment, m.TopologyChanged(attachment.number, stream, code))
 
     def _end(self, error: Exception) -> None:
         if self._end_reason is not None:
@@ -303,14 +284,13 @@ class Connection(StreamActor):
             case m.Request(command=command):
                 return self._request(command)
             case m.AttachPublisher():
-                return self._attach_publisher(message)
+                return self._attachments.attach_publisher(message)
             case m.AttachSubscriber():
-                return self._attach_subscriber(message)
+                return self._attachments.attach_subscriber(message)
             case m.Detach(attachment=number):
-                return self._detach(number)
+                return self._attachments.detach(number)
             case Down(ref=ref):
-                for attachment in [a for a in self._attachments.values() if a.ref.actor_urn == ref.actor_urn]:
-                    self._detach(attachment.number)
+                self._attachments.entity_ended(ref)
             case m.Open():
                 return self._negotiated()
             case _:
@@ -338,92 +318,3 @@ class Connection(StreamActor):
         self._waiting[number] = reply
         self._pump()
         return reply
-
-    def _attach_publisher(self, message: m.AttachPublisher) -> LoopFuture[None]:
-        slot = message.slot
-        attachment = _Attachment(message.attachment, slot, message.ref, message.stream, is_publisher=True)
-        # Known before the request leaves: a confirm can follow the answer in the same read (F24, F62).
-        self._publishers[slot.entity_id] = attachment
-        return self._attach(
-            attachment,
-            c.DeclarePublisher(slot.entity_id, message.reference, message.stream),
-            f"stream {message.stream!r}",
-        )
-
-    def _attach_subscriber(self, message: m.AttachSubscriber) -> LoopFuture[None]:
-        slot = message.slot
-        attachment = _Attachment(message.attachment, slot, message.ref, message.stream, is_publisher=False)
-        self._subscribers[slot.entity_id] = attachment
-        command = c.Subscribe(slot.entity_id, message.stream, message.offset, message.credit, dict(message.properties))
-        return self._attach(attachment, command, f"stream {message.stream!r}")
-
-    def _attach(self, attachment: _Attachment, command: c.Request, context: str) -> LoopFuture[None]:
-        self._attachments[attachment.number] = attachment
-        self.monitor(attachment.ref)
-        done: LoopFuture[None] = LoopFuture()
-
-        def answered(future: LoopFuture[c.Response]) -> None:
-            try:
-                code = future.get(timeout=0).code
-            except ActorStreamError as error:
-                # Whether the broker has it is unknown after a timeout: `_detach` takes it back in either case (F07).
-                self._detach(attachment.number)
-                _fail(done, error)
-                return
-            if code == 1:
-                done.try_set(None)
-                return
-            if attachment.number in self._attachments:  # else it is detached already, and that gives the slot back
-                self._give_back(attachment)
-            _fail(done, response_error(code, context))
-
-        try:
-            reply = self._request(command)
-        except ActorStreamError as error:  # nothing was sent
-            self._give_back(attachment)
-            _fail(done, error)
-        else:
-            reply.add_done_callback(answered)
-        return done
-
-    def _give_back(self, attachment: _Attachment) -> None:
-        self._forget(attachment)
-        tell(self._pool, m.Release(attachment.slot))
-
-    def _forget(self, attachment: _Attachment) -> None:
-        self._attachments.pop(attachment.number, None)
-        table = self._publishers if attachment.is_publisher else self._subscribers
-        if table.get(attachment.slot.entity_id) is attachment:
-            del table[attachment.slot.entity_id]
-
-    def _detach(self, number: int) -> LoopFuture[None]:
-        """Take an entity off the broker; its id is free for others only when the broker has said so (F61)."""
-        done: LoopFuture[None] = LoopFuture()
-        attachment = self._attachments.get(number)
-        if attachment is None:
-            done.set(None)
-            return done
-        self._forget(attachment)
-        entity_id = attachment.slot.entity_id
-        command = c.DeletePublisher(entity_id) if attachment.is_publisher else c.Unsubscribe(entity_id)
-
-        def answered(future: LoopFuture[c.Response]) -> None:
-            # Whatever it says: 4 and 18 mean that the broker dropped it by itself. Without an answer the connection is
-            # on its way out, and the id with it.
-            try:
-                future.get(timeout=0)
-            except ActorStreamError as error:
-                if not isinstance(error, ConnectionLost):
-                    tell(self._pool, m.Retire(self._line_name))
-            tell(self._pool, m.Release(attachment.slot))
-            done.try_set(None)
-
-        try:
-            self._request(command).add_done_callback(answered)
-        except ActorStreamError:  # the connection ended meanwhile, and its slots with it
-            done.set(None)
-        return done
-
-
-def _fail(future: LoopFuture[c.Response] | LoopFuture[None], error: Exception) -> None:
-    future.try_set_exception(error)
