@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT
 
-.PHONY: help demo test clustertest bench lint format up peers cluster status down clean
+.PHONY: help demo test clustertest bench lint format up peers java cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -23,7 +23,7 @@ help: ## show this
 demo: $(VENV)/installed ## a short tour: publish, consume, break the broker, watch it heal
 	@$(RUN) -m examples.demo
 
-test: up peers ## the tests, against a real broker
+test: up peers java ## the tests, against a real broker
 	@$(RUN) -m pytest -m "not cluster" $(ARGS)
 
 clustertest: up ## the tests that break nodes of a three-node cluster
@@ -46,6 +46,9 @@ up: $(VENV)/installed ## a broker on localhost, with everything it takes
 
 peers: $(VENV)/installed ## the environment of the clients that tests and benchmarks compare with
 	@$(RUN) -m tests.interop.peers.environment
+
+java: $(VENV)/installed ## the Java client, that tests compare with
+	@$(RUN) -m tests.interop.peers.jvm
 
 cluster: $(VENV)/installed ## the three-node cluster
 	@$(RUN) -m lab cluster

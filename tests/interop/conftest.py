@@ -1,7 +1,8 @@
-"""The two sides of a test: `ours`, this project's client, and `peer`, the scripts of the others."""
+"""The two sides of a test: `ours`, this project's client; and `peer`, the scripts of the others, or `java`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import actorstream
 from actorstream.wire.message import Message
 from lab.broker import Broker
+from tests.broker.reading import publish_entries
 from tests.conftest import have
 from tests.interop.peers import environment
+from tests.interop.peers.jvm import Jvm
 from tests.interop.peers.plain import Plain
 
 MODULES = "tests.interop.peers"
@@ -26,6 +29,11 @@ class Ours:
     async def publish(self, stream: str, messages: Sequence[Message | bytes | str]) -> None:
         async with actorstream.connect(self.broker.uri) as client, await client.producer(stream) as producer:
             await (await producer.send_batch(messages))
+
+    async def publish_entries(self, stream: str, entries: Sequence[bytes]) -> None:
+        """Publish sub-entry batches and the like, as they stand on the wire."""
+        async with actorstream.connect(self.broker.uri) as client:
+            await publish_entries(client, stream, entries)
 
     async def read(self, stream: str, count: int, offset: int = 0) -> list[Message]:
         found: list[Message] = []
@@ -55,6 +63,38 @@ class Peer:
         return await asyncio.to_thread(environment.call, f"{MODULES}.{module}", {**where, **request})
 
 
+@dataclass(frozen=True)
+class Java:
+    """The Java client, at the shared broker; what it can be asked for is in `peers/java/Peer.java`."""
+
+    broker: Broker
+    jvm: Jvm
+
+    async def call(self, op: str, **request: Any) -> Any:
+        return await asyncio.to_thread(self.jvm.call, op, uri=self.broker.uri, **request)
+
+    async def publish(self, stream: str, messages: Sequence[Plain], **options: Any) -> None:
+        assert await self.call("publish", stream=stream, messages=list(messages), **options) == []
+
+    async def read(self, stream: str, count: int, offset: int | str = 0, **options: Any) -> list[Plain]:
+        async with self.reader(stream=stream, offset=offset, **options) as take:
+            return await take(count)
+
+    @asynccontextmanager
+    async def reader(self, **options: Any) -> AsyncIterator[Callable[[int], Awaitable[list[Plain]]]]:
+        """A consumer; called with a number, it waits for so many messages."""
+        consumer = await self.call("open", **options)
+
+        async def take(count: int) -> list[Plain]:
+            found: list[Plain] = await self.call("take", consumer=consumer, count=count)
+            return found
+
+        try:
+            yield take
+        finally:
+            await self.call("close", consumer=consumer)
+
+
 @pytest.fixture
 def ours(broker: Broker) -> Ours:
     return Ours(broker)
@@ -64,3 +104,15 @@ def ours(broker: Broker) -> Ours:
 def peer(broker: Broker) -> Peer:
     have(environment.ensure)
     return Peer(broker)
+
+
+@pytest.fixture(scope="session")
+def jvm() -> Iterator[Jvm]:
+    process = have(Jvm)
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def java(broker: Broker, jvm: Jvm) -> Java:
+    return Java(broker, jvm)
