@@ -26,6 +26,7 @@ from actorstream.options import (
     StreamArguments,
 )
 from actorstream.producer import Producer
+from actorstream.routing import HashRouting, KeyRouting, Routing
 from actorstream.wire.amqp import Header, Properties
 from actorstream.wire.message import Message
 
@@ -43,7 +44,9 @@ __all__ = [
     "Endpoint",
     "ErrorPolicy",
     "Handler",
+    "HashRouting",
     "Header",
+    "KeyRouting",
     "LeaderLocator",
     "Message",
     "Node",
@@ -59,6 +62,7 @@ __all__ = [
     "Published",
     "Receipt",
     "Replay",
+    "Routing",
     "Skip",
     "Stop",
     "StreamArguments",

@@ -25,7 +25,9 @@ before trying again).
     ├─ PublishError                           the outcome of a message that is not confirmed
     │   ├─ PublishRejected                    the broker refused it, with a code
     │   ├─ Unconfirmed                        no confirm by the deadline, or before close: it may be stored
-    │   └─ OutboxFull                         no room within the time allowed; it was not sent
+    │   ├─ OutboxFull                         no room within the time allowed; it was not sent
+    │   └─ NoRoute                            no partition of the super stream is meant for it; it was not sent
+    ├─ PartitionsChanged                      a super stream has other partitions than its producer began with
     ├─ PublisherFenced                        another producer publishes under the same name
     ├─ ConsumeError
     │   ├─ OffsetGap                          the offset wanted is below what the stream retains
@@ -330,6 +332,37 @@ class Unconfirmed(PublishError):
 
 class OutboxFull(PublishError):
     """The outbox had no room within the time allowed; the message was not sent and can be sent again."""
+
+
+class NoRoute(PublishError):
+    """The routing found no partition for the message; it was not sent. `key` is None for a routing of the user's."""
+
+    def __init__(self, super_stream: str, key: str | None) -> None:
+        super().__init__(
+            f"the routing chose no partition of super stream {super_stream!r}"
+            if key is None
+            else f"no partition in use of super stream {super_stream!r} is bound with the routing key {key!r}: "
+            "bind one, or give the routing a fallback"
+        )
+        self.super_stream = super_stream
+        self.key = key
+
+
+class PartitionsChanged(ActorStreamError):
+    """A super stream has other partitions than its producer began with, and the producer was to raise that.
+
+    What it accepted before goes on. A producer that is made anew uses the new partitions.
+    """
+
+    def __init__(self, super_stream: str, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
+        changes = [f"{what}: {', '.join(names)}" for what, names in (("added", added), ("removed", removed)) if names]
+        super().__init__(
+            f"the partitions of super stream {super_stream!r} have changed ({'; '.join(changes) or 'their order'}): "
+            "keys may belong elsewhere now; make a new producer to use them"
+        )
+        self.super_stream = super_stream
+        self.added = added
+        self.removed = removed
 
 
 class PublisherFenced(ActorStreamError):
