@@ -11,6 +11,7 @@ from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.backoff import BackoffPolicy
 from actorstream.client import Client, OffsetLike
+from actorstream.compression import Compression
 from actorstream.connecting import connect
 from actorstream.consumer import Consumer
 from actorstream.errors import ActorStreamError, PublishError
@@ -38,6 +39,7 @@ __all__ = [
     "BatchReceipt",
     "Body",
     "Client",
+    "Compression",
     "ConnectionOptions",
     "Consumer",
     "Deliver",

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "actorstream"
 MODULES = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
 
-VALUES = {"backoff", "errors", "events", "offset", "options", "routing"}
+VALUES = {"backoff", "compression", "errors", "events", "offset", "options", "routing"}
 HEIGHT = {"values": 0, "wire": 1, "transport": 2, "actors": 3, "handles": 4}
 
 # A handle encodes and decodes messages and names commands; it never drives the protocol.

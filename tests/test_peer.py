@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from actorstream import offset
+from actorstream.compression import Compression
 from actorstream.errors import (
     AuthenticationFailure,
     Closed,
@@ -25,7 +26,7 @@ from actorstream.offset import OffsetSpecification
 from actorstream.transport import Transport
 from actorstream.wire import commands as c
 from actorstream.wire.chunk import Chunk
-from actorstream.wire.constants import NO_LEADER, Compression
+from actorstream.wire.constants import NO_LEADER
 from actorstream.wire.publish import data_entry, publish_frames, raw_entry, sub_batch_entry
 from actorstream.wire.session import Answered, Ended, Event, Opened, Received, Session, SessionOptions, Skipped, State
 from tests.peer import Exchange, FakeCluster, Peer, until

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import lz4.frame  # type: ignore[import-untyped]
 
+from actorstream.compression import Compression
 from actorstream.errors import CompressionError
-from actorstream.wire.constants import Compression
 
 MAX_UNCOMPRESSED: Final = 64 * 1024 * 1024
 """Bytes of a sub-entry batch before compression. Brokers from 4.3.5 on refuse larger ones."""

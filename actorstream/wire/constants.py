@@ -68,16 +68,6 @@ class ResponseCode(enum.IntEnum):
     SASL_CANNOT_CHANGE_USERNAME = 21
 
 
-class Compression(enum.IntEnum):
-    """The codec of a sub-entry batch, as it stands in three bits of its first byte (protocol section 3.2)."""
-
-    NONE = 0
-    GZIP = 1
-    SNAPPY = 2
-    LZ4 = 3
-    ZSTD = 4
-
-
 RESPONSE_BIT: Final = 0x8000
 """Set in the key of an answer."""
 

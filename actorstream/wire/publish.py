@@ -10,9 +10,10 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from actorstream.compression import Compression
 from actorstream.errors import InvalidArgument, MessageTooLarge
 from actorstream.wire.compression import MAX_UNCOMPRESSED, compress
-from actorstream.wire.constants import MAX_STRING_BYTES, Compression, Key
+from actorstream.wire.constants import MAX_STRING_BYTES, Key
 
 PUBLISH_OVERHEAD: Final = 21
 """Bytes of a frame with one entry besides that entry: size 4, key 2, version 2, publisher 1, count 4, id 8.

@@ -13,11 +13,12 @@ from actorstream import Client, ConnectionOptions, Consumer, OnGap, OnTruncated,
 from actorstream.actors.connection import Connection
 from actorstream.actors.subscriber import BROKEN_CHUNK_TRIES, Subscriber
 from actorstream.backoff import BackoffPolicy
+from actorstream.compression import Compression
 from actorstream.offset import OffsetType
 from actorstream.wire import commands as c
 from actorstream.wire.commands import SubBatch
 from actorstream.wire.compression import compress
-from actorstream.wire.constants import Compression, ResponseCode
+from actorstream.wire.constants import ResponseCode
 from tests.actors.clock import settle
 from tests.peer import FakeCluster, Peer, until
 

@@ -14,9 +14,9 @@ import pytest_asyncio
 
 import actorstream
 from actorstream import Client, Consumer, Deliver, Message, Properties, blocking, errors, offset
+from actorstream.compression import Compression
 from actorstream.handling import ErrorPolicy, Park, Skip, Stop
 from actorstream.wire.chunk import Chunk
-from actorstream.wire.constants import Compression
 from actorstream.wire.publish import data_entry, raw_entry, sub_batch_entry
 from lab.broker import Broker
 from tests.broker.reading import (

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import actorstream
+from actorstream.compression import Compression
 from actorstream.wire.amqp import Int, Properties, Symbol
-from actorstream.wire.constants import Compression
 from actorstream.wire.message import Message
 from actorstream.wire.publish import raw_entry, sub_batch_entry
 from tests.conftest import Streams

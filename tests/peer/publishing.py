@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from actorstream.compression import Compression
 from actorstream.wire import commands as c
-from actorstream.wire.constants import Compression, ResponseCode
+from actorstream.wire.constants import ResponseCode
 from tests.peer.entities import MAX_REFERENCE, Publisher
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from actorstream.compression import Compression
 from actorstream.errors import CompressionError, CorruptChunk, MessageCodecError
 from actorstream.wire import chunk as module
 from actorstream.wire.chunk import MAX_UNPACKED, RECORD_COST, Chunk
 from actorstream.wire.compression import MAX_UNCOMPRESSED
-from actorstream.wire.constants import Compression
 from actorstream.wire.message import Message, Properties
 from actorstream.wire.publish import data_entry, raw_entry, sub_batch_entry
 

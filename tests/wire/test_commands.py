@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from actorstream import offset
+from actorstream.compression import Compression
 from actorstream.errors import InvalidArgument, MalformedFrame, UnknownFrame
 from actorstream.offset import OffsetSpecification, OffsetType
 from actorstream.wire import commands as c
-from actorstream.wire.constants import NO_LEADER, RESPONSE_BIT, Compression, Key, ResponseCode
+from actorstream.wire.constants import NO_LEADER, RESPONSE_BIT, Key, ResponseCode
 from actorstream.wire.publish import filtered_entry, publish_frames, raw_entry, sub_batch_entry
 from tests.wire import strategies
 from tests.wire.vectors import VECTORS

@@ -14,9 +14,9 @@ import cramjam
 import pytest
 from hypothesis import given, strategies as st
 
+from actorstream.compression import Compression
 from actorstream.errors import CompressionError
 from actorstream.wire.compression import MAX_UNCOMPRESSED, compress, decompress
-from actorstream.wire.constants import Compression
 
 lz4_frame: Any = importlib.import_module("lz4.frame")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from actorstream.compression import Compression
 from actorstream.errors import ResponseError, response_error
-from actorstream.wire.constants import Compression, Key, ResponseCode
+from actorstream.wire.constants import Key, ResponseCode
 
 
 def test_the_keys_are_all_those_up_to_the_newest_one() -> None:

@@ -8,9 +8,9 @@ import struct
 import pytest
 from hypothesis import given, strategies as st
 
+from actorstream.compression import Compression
 from actorstream.errors import InvalidArgument, MessageTooLarge
 from actorstream.wire.compression import MAX_UNCOMPRESSED
-from actorstream.wire.constants import Compression
 from actorstream.wire.message import Message
 from actorstream.wire.publish import (
     MAX_BATCH_RECORDS,
