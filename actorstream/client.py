@@ -113,35 +113,44 @@ class Client(SuperStreamAdministration):
             StreamDoesNotExist, AccessRefused, …: what the broker says.
             RequestTimeout: not started in time.
         """
-        check_name("a stream's name", stream)
-        chosen = ProducerOptions(name=name, **options)
-        tree = self._grown
-        producers = [one for one in self._handles if isinstance(one, Producer)]
-        namesakes = [one for one in producers if name and (one.name, one.stream) == (name, stream)]
-        if any(one._is_open for one in namesakes):  # noqa: SLF001 - likewise one thing
-            raise InvalidArgument(
-                f"this client has a producer named {name!r} of {stream!r} already: of two with one name, the broker "
-                "would take the messages of one for duplicates of the other's"
-            )
-        outbox = Outbox(
-            named=bool(name),
-            max_messages=chosen.max_unconfirmed,
-            max_bytes=chosen.max_unconfirmed_bytes,
-            on_settled=confirm_dispatcher(asyncio.get_running_loop(), on_confirm) if on_confirm else None,
-        )
-        ready: LoopFuture[None] = LoopFuture()
-        producer = Producer(self, stream, chosen, outbox, self._close_timeout_s)
-
-        def gone(reason: BaseException | None) -> None:
-            _on_gone(producer, ready, reason)
-
+        producer = self._new_producer(stream, ProducerOptions(name=name, **options), on_confirm)
         child = self._name(stream)
         async with self._starting(producer, child, f"the start of a producer of {stream!r}", start_timeout_s):
-            for one in namesakes:
-                await one.close()  # one that still waits for confirms would use the ids that this one counts on from
-            producer._ref = await tree.start_publisher(child, stream, chosen, outbox, ready, gone)  # noqa: SLF001
-            await ready
+            await self._launch(producer)
+            await producer._ready  # noqa: SLF001 - a handle and its client are one thing in two classes
         return producer
+
+    def _new_producer(
+        self,
+        stream: str,
+        options: ProducerOptions,
+        on_confirm: Callable[[Receipt], Awaitable[None] | None] | None,
+    ) -> Producer:
+        """A producer that has no actor yet."""
+        check_name("a stream's name", stream)
+        if any(one._is_open for one in self._namesakes(options.name, stream)):  # noqa: SLF001 - likewise
+            raise InvalidArgument(
+                f"this client has a producer named {options.name!r} of {stream!r} already: of two with one name, the "
+                "broker would take the messages of one for duplicates of the other's"
+            )
+        outbox = Outbox(
+            named=bool(options.name),
+            max_messages=options.max_unconfirmed,
+            max_bytes=options.max_unconfirmed_bytes,
+            on_settled=confirm_dispatcher(asyncio.get_running_loop(), on_confirm) if on_confirm else None,
+        )
+        return Producer(self, stream, options, outbox, self._close_timeout_s)
+
+    async def _launch(self, producer: Producer) -> None:
+        """Start its actor; `_ready` is set when that is attached for the first time."""
+        for one in self._namesakes(producer.name, producer.stream):
+            if one is not producer:
+                await one.close()  # one that waits for confirms would use the ids that this one counts on from
+        await producer._start(self._grown, self._handles[producer], _on_gone)  # noqa: SLF001 - likewise
+
+    def _namesakes(self, name: str, stream: str) -> list[Producer]:
+        producers = [one for one in self._handles if isinstance(one, Producer)]
+        return [one for one in producers if name and (one.name, one.stream) == (name, stream)]
 
     async def consumer(
         self,

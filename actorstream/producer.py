@@ -6,25 +6,23 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.outbox import NEVER, Body, Outbox, encode_entry
 from actorstream.actors.receipt import BatchReceipt, Receipt
+from actorstream.actors.tree import Tree
+from actorstream.base_producer import BaseProducer
 from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, PublishError, Unconfirmed
 from actorstream.options import ProducerOptions
 
 if TYPE_CHECKING:
     from actorstream.client import Client
 
-YIELD_EVERY = 512
-"""Messages after which `send` lets the loop turn, so that a tight loop of sends is sent while it goes on."""
 
-
-class Producer:
+class Producer(BaseProducer):
     """Publishes to one stream; made by `Client.producer`. Safe for any number of tasks on the loop that made it.
 
     Order: messages reach the stream in the order in which `send` accepted them, also over lost connections.
@@ -32,30 +30,19 @@ class Producer:
     """
 
     def __init__(self, client: Client, stream: str, options: ProducerOptions, outbox: Outbox, closing_s: float) -> None:
+        super().__init__(options.name, closing_s)
         self._client = client
         self._stream = stream
         self._options = options
         self._outbox = outbox
-        self._closing_s = closing_s
         self._loop = asyncio.get_running_loop()
         self._ref: m.Ref | None = None
-        self._closed: ActorStreamError | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self._since_yield = 0
+        self._ready: LoopFuture[None] = LoopFuture()
 
     @property
     def stream(self) -> str:
         """The stream's name."""
         return self._stream
-
-    @property
-    def name(self) -> str:
-        """The reference for deduplication; "" when there is none."""
-        return self._options.name
-
-    @property
-    def _is_open(self) -> bool:
-        return self._closed is None and self._closing is None
 
     @property
     def unsettled(self) -> int:
@@ -96,10 +83,7 @@ class Producer:
             OutboxFull: no room within `send_timeout_s`; nothing was queued.
             Closed: the producer is closed; the error that ended it is chained.
         """
-        self._since_yield += 1
-        if self._since_yield >= YIELD_EVERY:
-            self._since_yield = 0
-            await asyncio.sleep(0)  # before it is accepted: once it is, nothing may be cancelled any more
+        await self._let_others_work()
         wire = self._encode(message)
         return self._offer(wire, publishing_id) or await self._offer_when_room(wire, publishing_id)
 
@@ -123,17 +107,6 @@ class Producer:
         """
         wires = [self._encode(message) for message in messages]
         return BatchReceipt([self._offer(wire, None) or await self._offer_when_room(wire, None) for wire in wires])
-
-    async def send_wait(self, message: Body, *, publishing_id: int | None = None) -> None:
-        """Send one message and wait until it is confirmed.
-
-        Cancelling it while it waits for the confirm does not take the message back.
-
-        Raises:
-            PublishError: it was refused, or is unconfirmed at the deadline.
-            and whatever `send` raises.
-        """
-        await (await self.send(message, publishing_id=publishing_id))
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until every message accepted so far has its outcome; what is sent meanwhile is not waited for.
@@ -159,16 +132,6 @@ class Producer:
             raise InvalidArgument("only a producer with a name has a publishing sequence on the broker")
         return await self._client.publishing_sequence(self._options.name, self._stream)
 
-    async def close(self, timeout: float | None = None) -> None:
-        """Take no more messages, send what is queued, wait for confirms, then leave the broker.
-
-        What has no outcome after `timeout` seconds (default: the client's `close_timeout_s`) ends as `Unconfirmed`.
-        Safe to call again, and from several tasks.
-        """
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close(self._closing_s if timeout is None else timeout))
-        await asyncio.shield(self._closing)
-
     async def _close(self, timeout: float) -> None:
         try:
             if self._closed is None:
@@ -190,19 +153,27 @@ class Producer:
         except TimeoutError:
             return  # the rest gets its outcome from `_close`
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
         return f"<Producer of {self._stream!r}: {state}, {self.confirmed} confirmed, {self.unsettled} unsettled>"
 
     # Inside -------------------------------------------------------------------------------------------------------
+
+    async def _start(
+        self,
+        tree: Tree,
+        child: str,
+        gone: Callable[[Producer, LoopFuture[None], BaseException | None], None],
+    ) -> None:
+        """Start the actor."""
+        self._ref = await tree.start_publisher(
+            child,
+            self._stream,
+            self._options,
+            self._outbox,
+            self._ready,
+            lambda reason: gone(self, self._ready, reason),
+        )
 
     def _encode(self, message: Body) -> bytes:
         wire = encode_entry(message, raw=self._options.raw)
