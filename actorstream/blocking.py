@@ -34,6 +34,7 @@ from actorstream.client import OffsetLike
 from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
 from actorstream.options import ProducerKeywords, StreamArguments
+from actorstream.parallel import Key
 from actorstream.wire.message import Message
 
 T = TypeVar("T")
@@ -175,9 +176,25 @@ class Consumer:
         except (StopAsyncIteration, Closed):
             return
 
-    def run(self, handler: Handler, *, on_error: ErrorPolicy | None = None) -> None:
-        """See `Consumer.run`. The handler runs on the thread of the loop: it should not block for long."""
-        self._runner.run(self.asynchronous.run(handler, on_error=on_error))
+    def run(
+        self,
+        handler: Handler,
+        *,
+        on_error: ErrorPolicy | None = None,
+        workers: int = 1,
+        key: Key | None = None,
+        threads: bool = True,
+        max_in_flight: int | None = None,
+    ) -> None:
+        """See `Consumer.run`. The handler runs in threads of its own, where it may block and use these handles.
+
+        With `threads=False`, as for an `async` one, it runs on the thread of the loop: it must not block there.
+        """
+        self._runner.run(
+            self.asynchronous.run(
+                handler, on_error=on_error, workers=workers, key=key, threads=threads, max_in_flight=max_in_flight
+            )
+        )
 
     def pause(self) -> None:
         """See `Consumer.pause`."""

@@ -24,8 +24,9 @@ from actorstream.errors import (
     InvalidArgument,
     MessageCodecError,
 )
-from actorstream.handling import ErrorPolicy, Handler, Park
+from actorstream.handling import ErrorPolicy, Handler
 from actorstream.options import ConsumerOptions
+from actorstream.parallel import Key
 from actorstream.wire.message import Message
 
 if TYPE_CHECKING:
@@ -175,24 +176,36 @@ class Consumer:
             self._progress.position = batch[-1].offset + 1
         return batch
 
-    def put_back(self, messages: list[Message]) -> None:
-        """Those that were dispatched last were not processed: they come again, and the position is back at them."""
+    def take_ahead(self) -> tuple[Message, Progress] | None:
+        """As `take`, with the progress that the message advances; completes nothing: that is for whoever handles it."""
+        message = self.take()
         self._dispatched = None
+        return None if message is None else (message, self._progress)
+
+    def put_back(self, messages: list[Message], progress: Progress | None = None) -> None:
+        """Those that were dispatched last were not processed: they come again, and the position is back at them.
+
+        `progress`: the one they were taken with, unless none was taken since; of a place given up, nothing comes again.
+        """
+        self._dispatched = None
+        if progress is not None and progress is not self._progress:
+            return
         self._received -= len(messages)
         self._progress.position = messages[0].offset
-        if self._messages:  # not closed meanwhile
-            self._index -= len(messages)
+        if not self.was_closed:
+            self._messages = messages + self._messages[self._index :]
+            self._index = 0
 
     async def fetch(self) -> None:
         """Have the messages of the next chunk in hand; perhaps none, when it holds nothing for this consumer."""
         self._finish_chunk()
-        if self._finished or self._was_closed:
+        if self._finished or self.was_closed:
             raise StopAsyncIteration
         try:
             delivery = await self._state.deliveries.get()
         except Closed:
             raise StopAsyncIteration from None
-        if self._was_closed:
+        if self.was_closed:
             raise StopAsyncIteration
         if (
             delivery.progress is not self._cursor.progress  # from before the cursor was set back
@@ -217,8 +230,8 @@ class Consumer:
         self._finished = (end is not None and chunk.next_offset >= end) or (last is not None and chunk.chunk_id >= last)
 
     @property
-    def _was_closed(self) -> bool:
-        """By its owner: what is in hand or under way is not wanted any more. After a failure it still is."""
+    def was_closed(self) -> bool:
+        """Whether its owner closed it: what is in hand or under way is not wanted then. After a failure it still is."""
         return isinstance(self._closed, Closed)
 
     def _finish_chunk(self) -> None:
@@ -233,26 +246,46 @@ class Consumer:
 
     # Other shapes -------------------------------------------------------------------------------------------------
 
-    async def run(self, handler: Handler, *, on_error: ErrorPolicy | None = None) -> None:
-        """Hand every message to a handler, one at a time, until the consumer ends or is closed.
+    async def run(
+        self,
+        handler: Handler,
+        *,
+        on_error: ErrorPolicy | None = None,
+        workers: int = 1,
+        key: Key | None = None,
+        threads: bool = False,
+        max_in_flight: int | None = None,
+    ) -> None:
+        """Hand every message to a handler until the consumer ends or is closed.
 
         Args:
             handler: gets a message; plain or `async`. A message is completed when it returns.
             on_error: what happens when it raises; default: `run` raises, and the message is not completed.
+            workers: how many messages may be handled at a time. With one, they come in order.
+            key: with several workers, messages of equal keys are handled one after the other, in order; without it,
+                any may be handled beside any other.
+            threads: the handler is a plain function that blocks: it is called in as many threads as there are workers.
+                Without it, handlers run on this loop; `await asyncio.to_thread(…)` in one for the part that blocks.
+            max_in_flight: with several workers, how many messages may be taken from the first one on that is not
+                completed; default: 100 for each worker.
 
         Raises:
-            HandlerFailed: by policy; the handler's error is chained.
+            InvalidArgument: an argument that is none; nothing was handled.
+            HandlerFailed: by policy; the handler's error is chained. No message is begun after that, and those that are
+                being handled beside it go on to their end.
             and whatever ends the iteration.
 
-        The message in hand when it raises, or is cancelled, is not completed: it is the first one of whatever iterates
-        next, and `position` names it.
+        `completed` never passes a message that is not completed, whatever was completed behind it. When `run` raises,
+        or is cancelled (and with it the handlers; a thread is waited for), everything from that message on comes again,
+        to whatever iterates next: `position` names it.
         """
-        policy = on_error or ErrorPolicy()
-        if isinstance(policy.then, Park):
-            async with await self._client.producer(policy.then.stream) as parking:
-                await handling.run(self, handler, policy, parking)
-        else:
-            await handling.run(self, handler, policy, None)
+        await handling.consume(
+            self,
+            self._client.producer,
+            handler,
+            on_error or ErrorPolicy(),
+            handling.Workers(count=workers, key=key, threads=threads, max_in_flight=max_in_flight),
+        )
 
     async def deliver_to(self, ref: Tellable, *, max_size: int | None = None) -> None:
         """Tell an actor the messages, batch by batch, each after it acknowledged the one before.
@@ -274,7 +307,7 @@ class Consumer:
 
     async def _until_acknowledged(self, acknowledged: LoopFuture[None], ref: Tellable) -> None:
         """Wait for the actor; or until it is dead, or the consumer is closed."""
-        while not acknowledged.done() and is_alive(ref) and not self._was_closed:
+        while not acknowledged.done() and is_alive(ref) and not self.was_closed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AFTER_S):
                     await acknowledged

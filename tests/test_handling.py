@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 
-from actorstream import BackoffPolicy, Consumer, Message, Producer, errors, handling
-from actorstream.handling import ErrorPolicy, Handler, Park, Skip, Stop
+from actorstream import BackoffPolicy, Message, Producer, errors, handling
+from actorstream.handling import Consumable, ErrorPolicy, Handler, Park, Skip, Stop, Workers
 
 AT_ONCE = BackoffPolicy(base_s=0.001, cap_s=0.001)
 
@@ -27,6 +27,7 @@ class Listed:
     def make(number: int) -> Message:
         message = Message(b"%d" % number, application_properties={"kept": True})
         message.offset = number
+        message.stream = "orders"
         return message
 
     def put_back(self, messages: list[Message]) -> None:
@@ -42,6 +43,13 @@ class Parking:
     def __init__(self, error: Exception | None = None) -> None:
         self.parked: list[Message] = []
         self.error = error
+        self.closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.closed = True
 
     async def send_wait(self, message: Message) -> None:
         if self.error is not None:
@@ -50,9 +58,18 @@ class Parking:
 
 
 async def run(
-    consumer: Listed, handler: Handler, policy: ErrorPolicy | None = None, parking: Parking | None = None
+    consumer: Listed,
+    handler: Handler,
+    policy: ErrorPolicy | None = None,
+    parking: Parking | None = None,
+    workers: Workers | None = None,
 ) -> None:
-    await handling.run(cast(Consumer, consumer), handler, policy or ErrorPolicy(), cast("Producer | None", parking))
+    async def make(stream: str) -> Producer:
+        assert stream == "parked"
+        return cast(Producer, parking)
+
+    await handling.consume(cast(Consumable, consumer), make, handler, policy or ErrorPolicy(), workers or Workers())
+    assert parking is None or parking.closed
 
 
 class Failing:
@@ -146,15 +163,66 @@ async def test_f57_what_cannot_be_parked_stops() -> None:
     assert consumer.put_back_again == [1]
 
 
-async def test_f57_the_origin_of_what_cannot_be_read_cannot_be_kept_and_that_stops_too() -> None:
+@pytest.mark.parametrize("raw", [False, True])
+async def test_f57_a_record_that_is_no_amqp_message_is_parked_as_the_body_of_one(raw: bool) -> None:
+    consumer, parking = Listed(0), Parking()
+    # As a raw record, even one that could be read is not to be taken for a message.
+    record = Message(b"text", application_properties={"a": 1}).encode() if raw else b"\xde\xad\xbe\xef"
+    message = Message.decode(record, raw=raw)
+    message.offset, message.stream = 9, "orders"
+    consumer.messages = [message]
+
+    def handle(message: Message) -> None:
+        raise ValueError(message.body)
+
+    await run(consumer, handle, ErrorPolicy(then=Park("parked")), parking)
+    (kept,) = parking.parked
+    assert kept.body == record
+    assert kept.application_properties["x-origin-offset"] == 9
+    assert kept.application_properties["x-raw"] is True
+    assert kept.application_properties.keys() == {"x-origin-stream", "x-origin-offset", "x-reason", "x-raw"}
+
+
+async def test_f57_a_message_whose_application_properties_are_broken_is_parked_as_its_record() -> None:
+    consumer, parking = Listed(0), Parking()
+    message = Message.decode(b"\x00\x53\x74\xff" + Message(b"body").encode())
+    message.offset, message.stream = 9, "orders"
+    consumer.messages = [message]
+    await run(consumer, Failing({9: 1}), ErrorPolicy(then=Park("parked")), parking)
+    assert parking.parked[0].body == message.encode()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("\ud800 is no character", "ValueError: \\ud800 is no character"), ("x" * 10_000, "ValueError: " + "x" * 988)],
+)
+async def test_f57_whatever_an_exception_says_can_be_kept(reason: str, kept: str) -> None:
+    parking = Parking()
+
+    def handle(_message: Message) -> None:
+        raise ValueError(reason)
+
+    await run(Listed(1), handle, ErrorPolicy(then=Park("parked")), parking)
+    assert parking.parked[0].application_properties["x-reason"] == kept
+
+
+async def test_f57_what_was_parked_before_and_fails_again_names_where_it_failed_last() -> None:
+    first, second = Parking(), Parking()
+    await run(Listed(1), Failing({0: 1}), ErrorPolicy(then=Park("parked")), first)
     consumer = Listed(0)
-    broken = Message.decode(b"\xde\xad\xbe\xef")
-    broken.offset = 9
-    consumer.messages = [broken]
-    with pytest.raises(errors.HandlerFailed) as caught:
-        await run(consumer, lambda message: message.body, ErrorPolicy(then=Park("parked")), Parking())
-    assert isinstance(caught.value.__cause__, errors.MessageCodecError)
-    assert consumer.put_back_again == [9]
+    (message,) = first.parked
+    message.offset, message.stream = 77, "other"
+    consumer.messages = [message]
+    await run(consumer, Failing({77: 1}), ErrorPolicy(then=Park("parked")), second)
+    assert second.parked[0].application_properties["x-origin-stream"] == "other"
+    assert second.parked[0].application_properties["x-origin-offset"] == 77
+
+
+async def test_to_park_in_the_stream_itself_is_refused_since_it_would_never_end() -> None:
+    consumer, handler = Listed(1), Failing({})
+    with pytest.raises(errors.InvalidArgument, match="comes again"):
+        await run(consumer, handler, ErrorPolicy(then=Park("orders")), Parking())
+    assert handler.tries == []
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])

@@ -126,6 +126,11 @@ class Message:
         return body
 
     @property
+    def is_raw(self) -> bool:
+        """Whether it was decoded as a raw record: its body is the whole of what a stream stores for it."""
+        return self._record is not None and self._body is self._record
+
+    @property
     def kind(self) -> Literal["data", "value", "sequence"]:
         """What the body is made of."""
         code = self._parsed().body_code()

@@ -507,14 +507,34 @@ async def test_what_is_no_message_at_all_is_delivered_and_fails_only_when_it_is_
         assert [message.body for message in await take_all(consumer)] == [record, Message(b"after").encode()]
 
 
-async def test_what_cannot_be_read_cannot_be_parked_and_that_stops_the_handler(client: Client, stream: Streams) -> None:
+@pytest.mark.parametrize("raw", [False, True])
+async def test_f57_a_record_that_is_no_amqp_message_is_parked_as_the_body_of_one(
+    client: Client, stream: Streams, raw: bool
+) -> None:
     name, parked = stream({}), stream({})
-    await publish_entries(client, name, [raw_entry(b"\xde\xad\xbe\xef")])
+    await publish_entries(client, name, [data_entry(b"good"), raw_entry(b"\xde\xad\xbe\xef")])
+
+    def handle(message: Message) -> None:
+        if b"good" not in message.body:
+            raise ValueError("no message")
+
+    async with await client.consumer(name, "first", until="end", raw=raw) as consumer:
+        await consumer.run(handle, on_error=ErrorPolicy(then=Park(parked)))
+        assert consumer.completed == 1
+    (message,) = await read(client, parked)
+    assert message.body == b"\xde\xad\xbe\xef"
+    assert message.application_properties["x-raw"] is True
+    assert (message.application_properties["x-origin-stream"], message.application_properties["x-origin-offset"]) == (
+        name,
+        1,
+    )
+
+
+async def test_to_park_in_the_stream_itself_is_refused(client: Client, stream: Streams) -> None:
+    name = stream({})
     async with await client.consumer(name, "first", until="end") as consumer:
-        with pytest.raises(errors.HandlerFailed) as caught:
-            await consumer.run(lambda message: message.body, on_error=ErrorPolicy(then=Park(parked)))
-        assert isinstance(caught.value.__cause__, errors.MessageCodecError)
-    assert await read(client, parked) == []
+        with pytest.raises(errors.InvalidArgument, match="comes again"):
+            await consumer.run(print, on_error=ErrorPolicy(then=Park(name)))
 
 
 # Whose loop, whose thread
@@ -572,7 +592,7 @@ def test_a_blocking_call_on_the_loops_own_thread_says_so(broker: Broker, stream:
                 except errors.WrongLoop as error:
                     caught.append(error)
 
-            consumer.run(handle)
+            consumer.run(handle, threads=False)
             assert len(caught) == 1
 
 

@@ -1,0 +1,46 @@
+"""Which of the messages that are handled side by side are completed, in their order. A plain object."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from actorstream.actors.cursor import Progress
+from actorstream.wire.message import Message
+
+
+class CompletionWindow:
+    """The messages of one progress from the first one that is not completed on.
+
+    They are handed out in the order of their offsets and completed in any order. `Progress.completed` never passes one
+    that is not completed, whatever lies behind it: what is stored from there may be trusted by whoever goes on from it.
+    """
+
+    __slots__ = ("_completed", "_messages", "_progress")
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._messages: deque[Message] = deque()
+        self._completed: set[int] = set()
+
+    def __len__(self) -> int:
+        """How many it holds, those included that are completed behind one that is not."""
+        return len(self._messages)
+
+    def begin(self, message: Message) -> None:
+        """A message is handed out; its offset is above those before."""
+        assert not self._messages or message.offset > self._messages[-1].offset
+        self._messages.append(message)
+
+    def complete(self, offset: int) -> int:
+        """A message in the window is completed; how many leave the window by that: all up to the first that is not."""
+        messages, completed = self._messages, self._completed
+        completed.add(offset)
+        before = len(messages)
+        while messages and messages[0].offset in completed:
+            self._progress.completed = messages.popleft().offset
+            completed.remove(self._progress.completed)
+        return before - len(messages)
+
+    def unfinished(self) -> list[Message]:
+        """All that it holds, in order: what has to come again when nobody goes on with it."""
+        return list(self._messages)
