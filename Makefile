@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT
 
-.PHONY: help demo test clustertest bench lint format up peers java cluster status down clean
+.PHONY: help demo test clustertest bench lint format up peers java versions cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -23,7 +23,7 @@ help: ## show this
 demo: $(VENV)/installed ## a short tour: publish, consume, break the broker, watch it heal
 	@$(RUN) -m examples.demo
 
-test: up peers java ## the tests, against a real broker
+test: up peers java versions ## the tests, against a real broker
 	@$(RUN) -m pytest -m "not cluster" $(ARGS)
 
 clustertest: up ## the tests that break nodes of a three-node cluster
@@ -49,6 +49,9 @@ peers: $(VENV)/installed ## the environment of the clients that tests and benchm
 
 java: $(VENV)/installed ## the Java client, that tests compare with
 	@$(RUN) -m tests.interop.peers.jvm
+
+versions: $(VENV)/installed ## the images of the oldest and the newest broker; their tests are skipped without (in CI, they fail)
+	-@$(RUN) -m lab versions
 
 cluster: $(VENV)/installed ## the three-node cluster
 	@$(RUN) -m lab cluster

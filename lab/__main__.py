@@ -16,6 +16,7 @@ def main() -> int:
     commands.add_parser("up", help="everything that is missing, and one running broker")
     commands.add_parser("chaos", help="the same for the broker that tests break")
     commands.add_parser("cluster", help="the same for the three-node cluster")
+    commands.add_parser("versions", help="the images of the oldest and the newest broker that tests try")
     build = commands.add_parser("image", help="build the image of a Debian suite")
     build.add_argument("suite", choices=image.SUITES, nargs="?", default=image.DEFAULT_SUITE)
     build.add_argument("--force", action="store_true", help="even if the present one is up to date")
@@ -45,6 +46,8 @@ def _carry_out(arguments: argparse.Namespace) -> None:
         case "cluster":
             engine.ensure()
             print(*(node.uri for node in broker.cluster(image=image.choose()).nodes), sep="\n")
+        case "versions":
+            print(image.oldest(), image.newest(), sep="\n")
         case "image":
             engine.ensure()
             print(image.build(arguments.suite, force=arguments.force))

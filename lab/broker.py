@@ -3,6 +3,8 @@
     broker = ensure()       the broker that everybody shares: nobody breaks it
     broker = chaos()        a broker to break, with TLS; `heal()` afterwards, whatever happened
     nodes = cluster()       three nodes to break; likewise
+    broker = oldest()       the oldest RabbitMQ that the client is tried with; nobody breaks it
+    broker = newest()       the newest
 
 Every method is synchronous (call it through `asyncio.to_thread` from a loop) and returns only once its effect is seen;
 where that does not happen in time it raises `LabError`. A fault that silently did not happen would make a test of
@@ -351,6 +353,22 @@ def chaos(*, image: str | None = None) -> Broker:
     return broker
 
 
+def oldest() -> Broker:
+    """A broker of the oldest RabbitMQ that Debian has, 3.10; a minute the first time, when its image is built.
+
+    Raises:
+        LabError: no engine answers, no image can be had, or it does not get ready.
+    """
+    _need_engine()
+    return _start("oldest", "OLDEST_STREAM_PORT", "OLDEST_MANAGEMENT_PORT", image.oldest(), "OLDEST_IMAGE")
+
+
+def newest() -> Broker:
+    """A broker of the newest RabbitMQ that Debian has; likewise."""
+    _need_engine()
+    return _start("newest", "NEWEST_STREAM_PORT", "NEWEST_MANAGEMENT_PORT", image.newest(), "NEWEST_IMAGE")
+
+
 def cluster(*, image: str | None = None) -> Cluster:
     """The cluster, started or healed where necessary; about half a minute the first time.
 
@@ -371,9 +389,11 @@ def cluster(*, image: str | None = None) -> Cluster:
     return nodes
 
 
-def _start(service: str, stream_port: str, management_port: str, image: str | None) -> Broker:
+def _start(
+    service: str, stream_port: str, management_port: str, image: str | None, variable: str = "RABBITMQ_IMAGE"
+) -> Broker:
     _need_engine()
-    compose.up(service, image=image)
+    compose.up(service, image=image, variable=variable)
     broker = _broker(service, stream_port, management_port)
     try:
         broker.wait_ready()

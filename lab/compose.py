@@ -23,19 +23,19 @@ _BLOCK = 100
 _BLOCKS = 20
 
 
-def up(*services: str, image: str | None = None) -> None:
+def up(*services: str, image: str | None = None, variable: str = "RABBITMQ_IMAGE") -> None:
     """Create and start services, and return when their containers are healthy.
 
-    `image` None means: the one of the last time. A container that already runs with the same image, ports and
-    configuration is left as it is.
+    `image` None means: the one of the last time. `variable` is what compose.yml calls it. A container that already runs
+    with the same image, ports and configuration is left as it is.
 
     Raises:
         LabError: no image is known yet, no block of ports is free, or the containers do not get healthy.
     """
-    image = image or settings().get("RABBITMQ_IMAGE")
+    image = image or settings().get(variable)
     if not image:
         raise LabError("no broker image has been chosen for this checkout yet: run `make up`")
-    _choose(image)
+    _choose({variable: image})
     say(f"starting {', '.join(services)} ({image}, project {PROJECT})")
     # -V: a new container never inherits the data of one that had another version.
     compose("up", "--detach", "--wait", "--renew-anon-volumes", "--quiet-pull", *services, timeout_s=300.0)
@@ -76,10 +76,11 @@ def container_of(service: str) -> str:
     return found.splitlines()[0]
 
 
-def _choose(image: str) -> None:
-    """Write `.env`: the image, and a block of ports that are free or held by our own containers."""
+def _choose(images: dict[str, str]) -> None:
+    """Write `.env`: these images, and a block of ports that are free or held by our own containers."""
     defaults = {name: int(port) for name, port in re.findall(r"\$\{(\w+_PORT):-(\d+)\}", _COMPOSE_FILE.read_text())}
     known = {name: int(port) for name, port in settings().items() if name.endswith("_PORT")}
+    images = {name: image for name, image in settings().items() if name.endswith("_IMAGE")} | images
     candidates = [{name: port + _BLOCK * block for name, port in defaults.items()} for block in range(_BLOCKS)]
     if known.keys() == defaults.keys():
         if compose("ps", "--quiet"):  # our own containers hold some of them
@@ -92,7 +93,7 @@ def _choose(image: str) -> None:
     lines = [
         "# Written by the lab (make up): which brokers are this checkout's. Delete it to choose again.",
         f"COMPOSE_PROJECT_NAME={PROJECT}",
-        f"RABBITMQ_IMAGE={image}",
+        *(f"{name}={image}" for name, image in images.items()),
         f"CONFIGURATION_HASH={_configuration_hash()}",
         *(f"{name}={port}" for name, port in ports.items()),
     ]

@@ -58,6 +58,20 @@ def choose() -> str:
     return OFFICIAL if _pull(OFFICIAL) else build(DEFAULT_SUITE)
 
 
+def oldest() -> str:
+    """The name of an image of RabbitMQ 3.10, built or pulled where it is not here.
+
+    Raises:
+        LabError: none can be had; the text says why.
+    """
+    return _of_suite("bookworm", "rabbitmq:3.10-management")
+
+
+def newest() -> str:
+    """The name of an image of the newest RabbitMQ; likewise."""
+    return _of_suite("sid", OFFICIAL)
+
+
 def image_name(suite: str) -> str:
     """The name of the Debian-built image of a suite.
 
@@ -106,6 +120,19 @@ def build(suite: str, *, force: bool = False) -> str:
     finally:
         archive.unlink(missing_ok=True)
     return name
+
+
+def _of_suite(suite: str, official: str) -> str:
+    """An image of that suite, or the official one where none can be built and it can be pulled."""
+    for name in (image_name(suite), official):
+        if _present(name):
+            return name
+    try:
+        return build(suite)
+    except LabError:
+        if _pull(official):
+            return official
+        raise
 
 
 def _present(name: str) -> bool:

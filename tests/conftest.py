@@ -1,12 +1,14 @@
 """Brokers for tests, and the rule that a test leaves nothing behind.
 
-Three fixtures give brokers, and mark the tests that ask for them (`-m "not broker"` runs without any):
+Five fixtures give brokers, and mark the tests that ask for them (`-m "not broker"` runs without any):
 
     broker    the shared one; no test breaks it
     chaos     one that tests break, with TLS; healed before and after each test; these run after all the others
+    oldest    RabbitMQ 3.10, which no test breaks; these run after them
+    newest    the newest RabbitMQ, likewise
     cluster   three nodes to break, likewise; these run last
 
-and each has a factory of stream names: `stream`, `chaos_stream`, `cluster_stream`. A broker that cannot be had skips
+and each has a factory of stream names: `stream`, `chaos_stream`, `oldest_stream`, … A broker that cannot be had skips
 the test, except in CI (the variable CI is set), where it fails it.
 """
 
@@ -35,7 +37,8 @@ from lab.shell import LabError
 T = TypeVar("T")
 
 CI = bool(os.environ.get("CI"))
-KINDS = ("broker", "chaos", "cluster")
+KINDS = ("broker", "chaos", "oldest", "newest", "cluster")
+LATE = KINDS[1:]
 GRACE_S = 2.0
 
 # Deadlines are pytest-timeout's business: a busy machine must not fail a property that holds.
@@ -57,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if pytest_asyncio.is_async_test(item):
             # Before the test's own fixtures, so that it looks after they have cleaned up.
             item.fixturenames.insert(0, "no_leaked_tasks")
-    items.sort(key=lambda item: {"chaos": 1, "cluster": 2}.get(kind_of(item), 0))
+    items.sort(key=lambda item: LATE.index(kind_of(item)) + 1 if kind_of(item) in LATE else 0)
 
 
 # Brokers
@@ -88,6 +91,16 @@ def chaos(chaos_of_session: Broker) -> Iterator[Broker]:
     chaos_of_session.heal()
     yield chaos_of_session
     chaos_of_session.heal()
+
+
+@pytest.fixture(scope="session")
+def oldest() -> Broker:
+    return have(lab.oldest)
+
+
+@pytest.fixture(scope="session")
+def newest() -> Broker:
+    return have(lab.newest)
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +142,20 @@ class Streams:
 @pytest.fixture
 def stream(broker: Broker) -> Iterator[Streams]:
     streams = Streams(broker.management)
+    yield streams
+    streams.delete()
+
+
+@pytest.fixture
+def oldest_stream(oldest: Broker) -> Iterator[Streams]:
+    streams = Streams(oldest.management)
+    yield streams
+    streams.delete()
+
+
+@pytest.fixture
+def newest_stream(newest: Broker) -> Iterator[Streams]:
+    streams = Streams(newest.management)
     yield streams
     streams.delete()
 

@@ -1,0 +1,92 @@
+"""The newest RabbitMQ that Debian has: all that the client can do works there, too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+import actorstream
+from actorstream import Client, Compression, Message
+from actorstream.errors import ClosedByBroker
+from actorstream.wire.constants import DEFAULT_FRAME_MAX, ResponseCode
+from actorstream.wire.publish import data_entry, sub_batch_entry
+from lab.broker import Broker
+from tests.broker.reading import numbered, numbers, publish, publish_entries, read, take, until, watching
+from tests.conftest import Streams
+
+pytestmark = pytest.mark.timeout(40)
+
+
+@pytest_asyncio.fixture
+async def client(newest: Broker) -> AsyncIterator[Client]:
+    async with actorstream.connect(newest.uri, name="newest") as client:
+        yield client
+
+
+def test_it_is_newer_than_the_default(newest: Broker) -> None:
+    assert newest.management.version()[:2] >= (4, 3)
+
+
+async def test_what_is_published_is_consumed(client: Client, newest_stream: Streams) -> None:
+    name = newest_stream()
+    await client.create_stream(name)
+    await publish(client, name, numbered(1000), chunk=100)
+    assert numbers(await read(client, name)) == list(range(1000))
+    assert numbers(await read(client, name, 250)) == list(range(250, 1000))
+    async with await client.producer(name, name="writer") as producer:
+        await (await producer.send_batch(numbered(10, start=1000)))
+    assert await client.publishing_sequence("writer", name) == 10
+
+
+async def test_a_frame_that_is_too_large_costs_the_connection(client: Client, newest_stream: Streams) -> None:
+    """What the next test relies on; older brokers take it."""
+    name = newest_stream({})
+    entries = [data_entry(b"x" * 400_000)] * 3
+
+    async with watching(client) as seen:
+        publishing = asyncio.create_task(publish_entries(client, name, entries))
+        try:
+            await until(lambda: [e for e in seen if isinstance(e, actorstream.events.Disconnected)], "it is closed")
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+    (lost,) = [event.reason for event in seen if isinstance(event, actorstream.events.Disconnected)]
+    assert isinstance(lost, ClosedByBroker)
+    assert lost.code == ResponseCode.FRAME_TOO_LARGE
+
+
+async def test_no_batch_is_a_frame_that_is_too_large(client: Client, newest_stream: Streams) -> None:
+    name = newest_stream({})
+    largest = b"x" * (DEFAULT_FRAME_MAX - 29)
+    bodies = [b"y" * size for size in (400_000, 400_000, 400_000, 1, 300_000)] * 4
+    async with watching(client) as seen, await client.producer(name) as producer:
+        await (await producer.send_batch([largest, *bodies, largest]))
+        for receipt in [await producer.send(body) for body in [*bodies, largest, *bodies]]:
+            await receipt
+    assert not [event for event in seen if isinstance(event, actorstream.events.Disconnected)]
+    sizes = [len(message.body) for message in await read(client, name)]
+    assert sizes == [len(body) for body in [largest, *bodies, largest, *bodies, largest, *bodies]]
+
+
+async def test_it_goes_on_after_its_stream_has_a_new_leader(
+    newest: Broker, client: Client, newest_stream: Streams
+) -> None:
+    name = newest_stream({})
+    async with await client.consumer(name, "first") as consumer, await client.producer(name, name="x") as producer:
+        await (await producer.send_batch(numbered(10)))
+        newest.kill_stream_leader(name)
+        await (await producer.send_batch(numbered(10, start=10)))
+        assert numbers(await take(consumer, 20)) == list(range(20))
+
+
+@pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])
+async def test_sub_entries_are_stored_and_read(codec: Compression, client: Client, newest_stream: Streams) -> None:
+    name = newest_stream({})
+    entries = [data_entry(body) for body in numbered(100)]
+    await publish_entries(client, name, [sub_batch_entry(entries, codec)])
+    messages: list[Message] = await read(client, name)
+    assert numbers(messages) == list(range(100))
+    assert [message.offset for message in messages] == list(range(100))
