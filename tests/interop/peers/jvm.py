@@ -46,6 +46,9 @@ def ensure() -> str:
     if not missing and _DONE.exists() and _DONE.read_text() == wanted:
         return class_path
     if missing:
+        with contextlib.suppress(OSError):  # not root: apt_install says so
+            # Where Debian is installed without manual pages, the JDK's installation stumbles over the missing folder.
+            Path("/usr/share/man/man1").mkdir(parents=True, exist_ok=True)
         engine.apt_install(*missing)
     shutil.rmtree(_FOLDER, ignore_errors=True)
     _CLASSES.mkdir(parents=True)
