@@ -88,6 +88,7 @@ class Outbox:
         self._window: dict[int, Receipt] = {}
         self._last_id = 0
         self._last_sent = -1
+        self._found = 0  # which is no news: who gives ids may begin with some that are stored, to have them dropped
         self._last_given = -1
         # Written under the lock, by whoever offers:
         self._offering = threading.Lock()
@@ -273,8 +274,9 @@ class Outbox:
         Raises:
             PublisherFenced: the broker has a higher id under this name than any that we have sent.
         """
-        if 0 <= self._last_sent < sequence:
+        if self._last_sent >= 0 and sequence > max(self._last_sent, self._found):
             raise PublisherFenced(sequence, self._last_sent)
+        self._found = sequence
         self._last_id = max(self._last_id, sequence)
 
     def take(self) -> list[Receipt]:

@@ -119,6 +119,20 @@ def test_f28_before_anything_was_sent_no_id_of_the_broker_is_too_high() -> None:
     assert receipt.publishing_id == 21
 
 
+def test_f28_ids_given_from_below_what_the_broker_held_at_first_are_no_sign_of_a_second_writer() -> None:
+    outbox = make(named=True)
+    outbox.continue_after(100)
+    offer(outbox, publishing_id=50)  # sent again by a process that does not know how far the one before it came
+    outbox.take()
+    outbox.continue_after(100)
+    offer(outbox, publishing_id=103)
+    outbox.take()
+    outbox.continue_after(103)
+
+    with pytest.raises(PublisherFenced):
+        outbox.continue_after(104)
+
+
 def test_ids_of_the_user_are_kept() -> None:
     outbox = make(named=True)
     outbox.continue_after(3)
