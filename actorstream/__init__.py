@@ -10,17 +10,20 @@ from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.backoff import BackoffPolicy
-from actorstream.client import Client, OffsetLike
+from actorstream.client import Client
 from actorstream.compression import Compression
 from actorstream.connecting import connect
 from actorstream.consumer import Consumer
+from actorstream.consuming import OffsetLike
 from actorstream.errors import ActorStreamError, PublishError
 from actorstream.handling import ErrorPolicy, Handler, Park, Skip, Stop
 from actorstream.offset import OffsetSpecification
 from actorstream.options import (
+    AutoTracking,
     ConnectionOptions,
     Endpoint,
     LeaderLocator,
+    OffsetStore,
     OnGap,
     OnTruncated,
     Replay,
@@ -35,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActorStreamError",
+    "AutoTracking",
     "BackoffPolicy",
     "BatchReceipt",
     "Body",
@@ -54,6 +58,7 @@ __all__ = [
     "Node",
     "OffsetLike",
     "OffsetSpecification",
+    "OffsetStore",
     "OnGap",
     "OnTruncated",
     "Park",

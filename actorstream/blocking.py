@@ -30,7 +30,7 @@ from actorstream.actors.receipt import BatchReceipt, Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
-from actorstream.client import OffsetLike
+from actorstream.consuming import OffsetLike
 from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
 from actorstream.options import ProducerKeywords, StreamArguments
@@ -203,6 +203,14 @@ class Consumer:
     def resume(self) -> None:
         """See `Consumer.resume`."""
         self.asynchronous.resume()
+
+    def store_offset(self, offset: int | None = None) -> None:
+        """See `Consumer.store_offset`."""
+        self._runner.run(self.asynchronous.store_offset(offset))
+
+    def stored_offset(self) -> int | None:
+        """See `Consumer.stored_offset`."""
+        return self._runner.run(self.asynchronous.stored_offset())
 
     def close(self) -> None:
         """See `Consumer.close`."""

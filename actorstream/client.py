@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from actorstream import events, offset as offset_module
+from actorstream import events
 from actorstream.actors import messages as m
 from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
-from actorstream.actors.cursor import Cursor
-from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.future import Channel
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Home
-from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.actors.supervisor import Node
 from actorstream.actors.tree import Tree
-from actorstream.backoff import Backoff
 from actorstream.consumer import Consumer
+from actorstream.consuming import ConsumerFactory
 from actorstream.errors import (
     ActorStreamError,
     Closed,
     InvalidArgument,
     RequestTimeout,
-    response_error,
 )
-from actorstream.offset import OffsetSpecification, OffsetType
+from actorstream.handles import on_gone
 from actorstream.options import (
     ConnectionOptions,
-    ConsumerOptions,
     Endpoint,
-    OnGap,
-    OnTruncated,
     ProducerKeywords,
     ProducerOptions,
     check_name,
@@ -46,11 +38,6 @@ from actorstream.options import (
 from actorstream.producer import Producer, confirm_dispatcher
 from actorstream.super_stream_administration import SuperStreamAdministration
 from actorstream.transport import Opener
-from actorstream.wire import commands as c
-from actorstream.wire.constants import ResponseCode
-
-OffsetLike = OffsetSpecification | str | int | dt.datetime
-"""An offset as `offset.parse` takes it."""
 
 FELL_TIMEOUT_S = 5.0
 """How long the actors may take to end when the client is closed; each of them has a bound of its own within that."""
@@ -58,7 +45,7 @@ FELL_TIMEOUT_S = 5.0
 logger = logging.getLogger("actorstream")
 
 
-class Client(SuperStreamAdministration):
+class Client(SuperStreamAdministration, ConsumerFactory):
     """One client of a broker or cluster: made by `connect`, used on the loop that made it.
 
     It owns the supervision tree and all connections; producers and consumers share them.
@@ -83,6 +70,10 @@ class Client(SuperStreamAdministration):
         if self._tree is None or self._closing is not None:
             raise Closed("the client is closed")
         return self._tree
+
+    @property
+    def _client(self) -> Client:
+        return self
 
     async def _ask(self, message: object) -> Any:
         return await call(self._grown.locator, message, dead=Closed)
@@ -146,89 +137,11 @@ class Client(SuperStreamAdministration):
         for one in self._namesakes(producer.name, producer.stream):
             if one is not producer:
                 await one.close()  # one that waits for confirms would use the ids that this one counts on from
-        await producer._start(self._grown, self._handles[producer], _on_gone)  # noqa: SLF001 - likewise
+        await producer._start(self._grown, self._handles[producer], on_gone)  # noqa: SLF001 - likewise
 
     def _namesakes(self, name: str, stream: str) -> list[Producer]:
         producers = [one for one in self._handles if isinstance(one, Producer)]
         return [one for one in producers if name and (one.name, one.stream) == (name, stream)]
-
-    async def consumer(
-        self,
-        stream: str,
-        offset: OffsetLike = "next",
-        *,
-        until: int | str | None = None,
-        credit: int = 10,
-        raw: bool = False,
-        prefer_leader: bool = False,
-        on_gap: OnGap = OnGap.CONTINUE,
-        on_truncated: OnTruncated = OnTruncated.FIRST,
-        start_timeout_s: float = 30.0,
-    ) -> Consumer:
-        """A consumer of a stream, once it is subscribed. Use it with `async with`, or close it.
-
-        Args:
-            stream: an existing stream.
-            offset: where to begin: "first", "last", "next", an offset, an aware datetime, or an `OffsetSpecification`.
-            until: the last offset to deliver, or "end" for what the stream holds now; None never ends.
-            credit, …, on_truncated: see `ConsumerOptions`.
-            start_timeout_s: how long the start may take, waiting for a member included.
-
-        Raises:
-            InvalidArgument: an offset or an option that is none.
-            StreamDoesNotExist, AccessRefused, …: what the broker says.
-            RequestTimeout: not started in time.
-        """
-        check_name("a stream's name", stream)
-        specification = offset_module.parse(offset)
-        options = ConsumerOptions(
-            credit=credit, raw=raw, prefer_leader=prefer_leader, on_gap=on_gap, on_truncated=on_truncated
-        )
-        if isinstance(until, str) and until != "end":
-            raise InvalidArgument(f'until is an offset, "end" or None, not {until!r}')
-        last = None if until is None or isinstance(until, str) else offset_module.at(until).value
-        tree = self._grown
-        state = SubscriberState(Cursor(specification), Channel(), LoopFuture(), bounded=until is not None)
-        consumer = Consumer(self, stream, options, state, until=last)
-
-        def gone(reason: BaseException | None) -> None:
-            _on_gone(consumer, state.ready, reason)
-
-        child = self._name(stream)
-        async with self._starting(consumer, child, f"the start of a consumer of {stream!r}", start_timeout_s):
-            if until == "end":
-                consumer._end_at(await self._end_of(stream, specification))  # noqa: SLF001
-            consumer._ref = await tree.start_subscriber(child, stream, options, state, gone)  # noqa: SLF001
-            await state.ready
-        return consumer
-
-    async def _end_of(self, stream: str, begin: OffsetSpecification) -> int:
-        """The id of the last chunk that a read from `begin` to the end has to see; `EMPTY` when there is none.
-
-        Asked of the leader: a replica learns a moment later what is committed, and the read would lack messages that
-        were confirmed before it began.
-        """
-        tree = self._grown
-        pauses = Backoff(self._options.backoff, random.Random())
-        while True:
-            try:
-                response = await tree.ask_leader(stream, c.StreamStats(stream))
-                if response.code != ResponseCode.OK:
-                    raise response_error(response.code, f"the statistics of stream {stream!r}")
-            except ActorStreamError as error:
-                if not error.retryable:
-                    raise
-                await asyncio.sleep(pauses.next_delay())
-            else:
-                break
-        assert isinstance(response, c.StreamStatsResponse)
-        last = response.stats.get("committed_chunk_id", EMPTY)
-        if last != EMPTY and begin.type is OffsetType.TIMESTAMP:
-            # A broker takes a moment after its last chunk for "next": that read would wait for what is yet to come.
-            async with await self.consumer(stream, last, until=last) as reader:
-                if await reader._first_timestamp() < begin.value:  # noqa: SLF001
-                    return EMPTY
-        return last
 
     @contextlib.asynccontextmanager
     async def _starting(
@@ -257,7 +170,7 @@ class Client(SuperStreamAdministration):
         child = self._handles.get(handle)
         if self._tree is None or child is None:
             return
-        stop = self._tree.stop_publisher if isinstance(handle, Producer) else self._tree.stop_subscriber
+        stop = self._tree.stop_publisher if isinstance(handle, Producer) else self._tree.stop_consumer
         try:
             with contextlib.suppress(ActorStreamError):  # its supervisor is gone, and so is the actor
                 await stop(child)
@@ -328,11 +241,3 @@ async def _read_events(bus: EventBus, channel: Channel[events.Event]) -> AsyncIt
                 return
     finally:
         bus.ignore(channel)
-
-
-def _on_gone(handle: Producer | Consumer, ready: LoopFuture[None], reason: BaseException | None) -> None:
-    """A handle's actor is gone for good (on the tree's loop)."""
-    if reason is not None:  # None: its owner closes it, or all of the tree ends, and `Client._escalated` tells why
-        handle._gone(reason)  # noqa: SLF001 - a handle and its client are one thing in two classes
-    error = reason if isinstance(reason, ActorStreamError) else Closed(f"{handle!r} ended: {reason!r}")
-    ready.try_set_exception(error)

@@ -25,8 +25,10 @@ from actorstream.errors import (
     MessageCodecError,
 )
 from actorstream.handling import ErrorPolicy, Handler
+from actorstream.offset import OffsetSpecification
 from actorstream.options import ConsumerOptions
 from actorstream.parallel import Key
+from actorstream.tracking import NEVER, NamedConsumer, Tracking
 from actorstream.wire.message import Message
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ LOOK_AFTER_S = 0.25
 """How often an actor that owes an acknowledgement is looked after: it may have died, and nobody tells us of that."""
 
 
-class Consumer:
+class Consumer(NamedConsumer):
     """Reads one stream, in order, from one offset on; made by `Client.consumer`.
 
     Iterate it (`async for message in consumer`) or its `batches()`; one iteration at a time, on the loop that made it.
@@ -52,6 +54,7 @@ class Consumer:
         state: SubscriberState,
         *,
         until: int | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self._client = client
         self._stream = stream
@@ -71,6 +74,8 @@ class Consumer:
         self._broken_attachment = -1
         self._finished = self._end is not None and self._progress.position >= self._end
         self._received = 0
+        self._tracking = tracking
+        self._store_due: int = NEVER if tracking is None else tracking.every
 
     @property
     def stream(self) -> str:
@@ -141,6 +146,13 @@ class Consumer:
         if self._dispatched is not None:
             self._progress.completed = self._dispatched
             self._dispatched = None
+            if self._received >= self._store_due:
+                self._store_soon()
+
+    def _store_soon(self) -> None:
+        assert self._tracking is not None
+        self._store_due = self._received + self._tracking.every
+        self._tracking.some_completed()
 
     async def batches(self, max_size: int | None = None) -> AsyncIterator[list[Message]]:
         """The messages in lists: what is left of a chunk at a time, at most `max_size` of them; never an empty list.
@@ -180,6 +192,8 @@ class Consumer:
         """As `take`, with the progress that the message advances; completes nothing: that is for whoever handles it."""
         message = self.take()
         self._dispatched = None
+        if self._received >= self._store_due:  # what is stored then is behind by what is in work
+            self._store_soon()
         return None if message is None else (message, self._progress)
 
     def put_back(self, messages: list[Message], progress: Progress | None = None) -> None:
@@ -325,15 +339,27 @@ class Consumer:
     async def close(self) -> None:
         """Leave the broker and end the iteration: nothing is delivered any more, not even what has arrived.
 
-        Bounded; safe to call again, and from several tasks.
+        With a name, the last completed offset is stored before, and read back; should that not be possible within the
+        client's `close_timeout_s`, it is logged. Bounded; safe to call again, and from several tasks.
         """
         if self._closing is None:
             if self._closed is None:
                 self._closed = Closed(f"the consumer of {self._stream!r} was closed")
                 self._messages = []
             self._state.deliveries.close(self._closed)
-            self._closing = asyncio.ensure_future(self._client._stop_child(self))  # noqa: SLF001 - see `_gone`
+            self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            if self._tracking is not None:
+                await self._tracking.flush()
+        finally:
+            await self._client._stop_child(self)  # noqa: SLF001 - see `_gone`
+
+    @property
+    def _is_open(self) -> bool:
+        return self._closed is None
 
     async def __aenter__(self) -> Self:
         return self
@@ -352,6 +378,12 @@ class Consumer:
         while self._delivery is None:
             await self.fetch()
         return self._delivery.chunk.timestamp_ms
+
+    def _begin_at(self, specification: OffsetSpecification) -> None:
+        """Begin here, and not where the user said: an offset is stored. Called by the client, before the start."""
+        self._cursor.restart(specification)
+        self._progress = self._cursor.progress
+        self._finished = self._end is not None and self._progress.position >= self._end
 
     def _end_at(self, chunk_id: int) -> None:
         """Deliver nothing beyond this chunk; `EMPTY`: nothing at all. Called by the client, before the start."""

@@ -32,7 +32,8 @@ before trying again).
     ├─ ConsumeError
     │   ├─ OffsetGap                          the offset wanted is below what the stream retains
     │   ├─ StreamTruncated                    the offset wanted is beyond the end of the stream
-    │   └─ HandlerFailed                      the user's handler raised, and its policy says stop
+    │   ├─ HandlerFailed                      the user's handler raised, and its policy says stop
+    │   └─ OffsetStoreFailed                  a consumer's offset could not be loaded, or not be stored
     └─ RestartIntensityExceeded               a bug: an actor failed too often in too short a time
 """
 
@@ -416,6 +417,21 @@ class HandlerFailed(ConsumeError):
         super().__init__(f"the handler failed on offset {offset} of stream {stream!r}")
         self.stream = stream
         self.offset = offset
+
+
+class OffsetStoreFailed(ConsumeError):
+    """The offset of a named consumer could not be loaded, or not be stored in time; the cause is chained.
+
+    `what` is "loaded" or "stored". After "stored", the messages since the last one that was stored come again to
+    whoever goes on under the name.
+    """
+
+    def __init__(self, name: str, stream: str, what: str, cause: BaseException) -> None:
+        super().__init__(f"the offset of consumer {name!r} in stream {stream!r} could not be {what}: {cause}")
+        self.name = name
+        self.stream = stream
+        self.what = what
+        self.__cause__ = cause
 
 
 class RestartIntensityExceeded(ActorStreamError):

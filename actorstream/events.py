@@ -160,3 +160,30 @@ class StreamTruncated(Event):
     stream: str
     wanted: int
     last_chunk_id: int
+
+
+# Offsets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffsetStored(Event):
+    """The offset of a named consumer is stored: whoever goes on under this name begins after it."""
+
+    title: ClassVar[str] = "offset stored"
+    level: ClassVar[str] = "DEBUG"
+
+    stream: str
+    name: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffsetNotStored(Event):
+    """The offset of a named consumer could not be stored, for the first time in a row: it is tried again."""
+
+    title: ClassVar[str] = "offset not stored"
+    level: ClassVar[str] = "WARNING"
+
+    stream: str
+    name: str
+    reason: BaseException

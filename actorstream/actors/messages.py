@@ -293,6 +293,51 @@ class CreditRefused:
     code: int
 
 
+# To an OffsetTracker ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartingOffset:
+    """Ask: where the consumer starts: after what is stored, else where its user said. -> `OffsetSpecification`.
+
+    Waits for as long as the store does not answer. From here on, the tracker stores.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCompleted:
+    """Tell (from the handle): as many messages were completed as the policy says; store how far that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreThis:
+    """Ask (from the handle): store this offset, if it is newer than what is stored. -> None, once it was sent."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlushOffsets:
+    """Ask: store the last completed offset, and make sure of it. -> what is stored, None if that is nothing.
+
+    Raises OffsetStoreFailed when that takes longer than `within_s`. `rest`: afterwards store nothing more, whatever
+    is completed, until the next `StartingOffset`.
+    """
+
+    within_s: float
+    rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNow:
+    """Ask: the offset that the store holds at this moment. -> an offset, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTracking:
+    """Tell (from its own timer): store what is due, and look whether the last one arrived."""
+
+
 # To a Publisher or a Subscriber ---------------------------------------------------------------------------------
 
 

@@ -178,6 +178,12 @@ class Subscriber(StreamActor):
                 self._state.deliveries.get_nowait()
 
     def _subscription(self, slot: m.Slot, specification: OffsetSpecification) -> m.AttachSubscriber:
+        # The broker makes nothing of the name alone; its lists of consumers show it.
+        properties = {"name": self._options.name} if self._options.name else {}
+        if self._state.bounded:
+            # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
+            # which take offsets and carry no messages, are the last ones.
+            properties["chunk_selector"] = "all"
         return m.AttachSubscriber(
             slot,
             self._attachment,
@@ -185,9 +191,7 @@ class Subscriber(StreamActor):
             self._stream,
             specification,
             self._options.credit,
-            # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
-            # which take offsets and carry no messages, are the last ones.
-            (("chunk_selector", "all"),) if self._state.bounded else (),
+            tuple(properties.items()),
         )
 
     def on_stop(self) -> None:

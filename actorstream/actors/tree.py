@@ -6,6 +6,7 @@
     ├─ locator                       Locator: where streams live
     ├─ watchdog                      Watchdog: notices when the loop stands still
     ├─ publishers                    one_for_one over Publisher …: until its producer is closed
+    ├─ trackers                      one_for_one over OffsetTracker …: until its consumer is closed
     └─ subscribers                   one_for_one over Subscriber …: until its consumer is closed
 
 Connections are temporary children: whoever lost one asks the Locator where to go now, and leases a slot there. To
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import weakref
 from collections.abc import Callable, Sequence
 
 from actorstream.actors import messages as m
@@ -24,6 +26,7 @@ from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.locator import Locator
+from actorstream.actors.offset_store import BrokerStore, Store
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.pool import CONTROL, Pool, PoolState
 from actorstream.actors.publisher import Publisher
@@ -39,6 +42,7 @@ from actorstream.actors.supervisor import (
     Supervisor,
     start_root,
 )
+from actorstream.actors.tracker import OffsetTracker, StoredOffset, TrackerState
 from actorstream.actors.watchdog import Watchdog
 from actorstream.errors import Closed
 from actorstream.options import ConnectionOptions, ConsumerOptions, Endpoint, ProducerOptions
@@ -49,6 +53,9 @@ Gone = Callable[[BaseException | None], None]
 
 CHILD_INTENSITY = RestartIntensity(max_restarts=5, within_s=30.0)
 """Unexpected errors of one publisher or subscriber before its handle gets to hear of them."""
+
+TRACKER_STOP_S = 0.5
+"""How long a tracker may go on with what it does when it has to stop: its consumer has had it store before."""
 
 
 class Tree:
@@ -67,7 +74,9 @@ class Tree:
         self._pool: m.Ref
         self.locator: m.Ref
         self._publishers: m.Ref
+        self._trackers: m.Ref
         self._subscribers: m.Ref
+        self._stored: weakref.WeakValueDictionary[tuple[str, str], StoredOffset] = weakref.WeakValueDictionary()
 
     async def grow(self, seeds: Sequence[Endpoint], opener: Opener) -> None:
         """Start everything, top down; nothing is connected yet."""
@@ -86,6 +95,8 @@ class Tree:
         self.locator = await self._start(self._root, ChildSpec(name="locator", factory=make_locator))
         await self._start(self._root, ChildSpec(name="watchdog", factory=lambda: Watchdog(emit=emit)))
         self._publishers = await self._start_supervisor("publishers")
+        # In front of the subscribers, and so stopped after them.
+        self._trackers = await self._start_supervisor("trackers")
         self._subscribers = await self._start_supervisor("subscribers")
 
     async def _start_supervisor(self, name: str) -> m.Ref:
@@ -140,6 +151,19 @@ class Tree:
             self._subscribers, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
         )
 
+    async def start_tracker(self, name: str, state: TrackerState, store: Store | None, gone: Gone) -> m.Ref:
+        """The tracker of a named consumer under its supervisor; `store` None: the broker's own."""
+        state.stored = self._stored.setdefault((state.stream, state.name), state.stored)
+        chosen = store if store is not None else BrokerStore(self.locator, state.name, state.stream)
+
+        def make() -> StreamActor:
+            return OffsetTracker(state=state, store=chosen, backoff=self._options.backoff, emit=self.bus.emit)
+
+        return await self._start(
+            self._trackers,
+            ChildSpec(name=name, factory=make, shutdown_s=TRACKER_STOP_S, intensity=CHILD_INTENSITY, on_gone=gone),
+        )
+
     async def ask_leader(self, stream: str, command: c.Request) -> c.Response:
         """The answer of the broker on which the stream's leader is; whatever its code.
 
@@ -156,9 +180,10 @@ class Tree:
         """Stop a publisher and forget it."""
         await call(self._publishers, StopChild(name), dead=Closed)
 
-    async def stop_subscriber(self, name: str) -> None:
-        """Stop a subscriber and forget it."""
+    async def stop_consumer(self, name: str) -> None:
+        """Stop a subscriber, and its tracker if it has one, and forget them."""
         await call(self._subscribers, StopChild(name), dead=Closed)
+        await call(self._trackers, StopChild(name), dead=Closed)
 
     async def snapshot(self) -> Node:
         """The tree as it is now."""

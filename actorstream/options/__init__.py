@@ -6,18 +6,22 @@ Durations are seconds and may be fractions; sizes are bytes. A wrong one raises 
 from actorstream.options.address import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, Endpoint, parse_uri
 from actorstream.options.checks import check_name
 from actorstream.options.connection import ConnectionOptions
-from actorstream.options.consumer import ConsumerOptions, OnGap, OnTruncated
+from actorstream.options.consumer import ConsumerKeywords, ConsumerOptions, OnGap, OnTruncated
 from actorstream.options.producer import ProducerKeywords, ProducerOptions, Replay
 from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
+from actorstream.options.tracking import AutoTracking, OffsetStore
 
 __all__ = [
     "DEFAULT_PORT",
     "DEFAULT_TLS_PORT",
     "Address",
+    "AutoTracking",
     "ConnectionOptions",
+    "ConsumerKeywords",
     "ConsumerOptions",
     "Endpoint",
     "LeaderLocator",
+    "OffsetStore",
     "OnGap",
     "OnTruncated",
     "ProducerKeywords",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypedDict
 
-from actorstream.options.checks import count, require
+from actorstream.options.checks import check_name, count, require
+from actorstream.options.tracking import AutoTracking
 
 
 class OnGap(enum.Enum):
@@ -28,27 +30,46 @@ class OnTruncated(enum.Enum):
     """Raise `errors.StreamTruncated` from the iterator."""
 
 
+class ConsumerKeywords(TypedDict, total=False):
+    """The options of `ConsumerOptions` as keywords, for whatever makes a consumer; `name` is a parameter of its own."""
+
+    credit: int
+    raw: bool
+    prefer_leader: bool
+    on_gap: OnGap
+    on_truncated: OnTruncated
+    tracking: AutoTracking | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConsumerOptions:
     """How a consumer reads.
 
     Attributes:
+        name: under which its offset is stored, "" for none.
         credit: chunks the broker may send ahead; at least 2, since a broker resumes only above half of it.
         raw: records are delivered as stored, without being taken for AMQP 1.0.
         prefer_leader: read from the leader, and not, as usual, from a replica.
         on_gap, on_truncated: see there.
+        tracking: when the offset of a consumer with a name is stored; None: only by `Consumer.store_offset`.
     """
 
+    name: str = ""
     credit: int = 10
     raw: bool = False
     prefer_leader: bool = False
     on_gap: OnGap = OnGap.CONTINUE
     on_truncated: OnTruncated = OnTruncated.FIRST
+    tracking: AutoTracking | None = field(default_factory=AutoTracking)
 
     def __post_init__(self) -> None:
+        if self.name:
+            check_name("a consumer's name", self.name)
         count("credit", self.credit, 2, 32_767)
         require(isinstance(self.on_gap, OnGap), f"on_gap is a member of OnGap, not {self.on_gap!r}")
         require(
             isinstance(self.on_truncated, OnTruncated),
             f"on_truncated is a member of OnTruncated, not {self.on_truncated!r}",
         )
+        ok = self.tracking is None or isinstance(self.tracking, AutoTracking)
+        require(ok, f"tracking is an AutoTracking or None, not {self.tracking!r}")

@@ -545,8 +545,8 @@ async def test_f56_actors_in_a_thread_of_their_own_go_on_while_the_caller_blocks
 ) -> None:
     name = stream({})
     async with connected(broker, own_thread=True) as client:
+        await publish(client, name, numbered(10), chunk=1)  # before: a broker sends nothing new at half of the credit
         async with await client.consumer(name, "first", credit=2) as consumer:
-            await publish(client, name, numbered(10), chunk=1)
             await anext(consumer)
 
             def arrived() -> int:

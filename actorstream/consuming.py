@@ -1,0 +1,165 @@
+"""How consumers are made: what is checked first, where they begin and end, and which actors are started for them."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import random
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Unpack
+
+from actorstream import offset as offset_module
+from actorstream.actors.cursor import Cursor
+from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.subscriber import EMPTY, SubscriberState
+from actorstream.actors.tracker import TrackerState
+from actorstream.actors.tree import Tree
+from actorstream.backoff import Backoff
+from actorstream.consumer import Consumer
+from actorstream.errors import ActorStreamError, InvalidArgument, response_error
+from actorstream.handles import on_gone
+from actorstream.offset import OffsetSpecification, OffsetType
+from actorstream.options import ConnectionOptions, ConsumerKeywords, ConsumerOptions, OffsetStore, check_name
+from actorstream.tracking import Tracking, UserStore
+from actorstream.wire import commands as c
+from actorstream.wire.constants import ResponseCode
+
+if TYPE_CHECKING:
+    from actorstream.client import Client
+    from actorstream.producer import Producer
+
+OffsetLike = OffsetSpecification | str | int | dt.datetime
+"""An offset as `offset.parse` takes it."""
+
+
+class ConsumerFactory(ABC):
+    """What `Client` offers to those who read."""
+
+    _options: ConnectionOptions
+    _close_timeout_s: float
+    _handles: dict[Producer | Consumer, str]
+
+    @property
+    @abstractmethod
+    def _grown(self) -> Tree:
+        """The running tree."""
+
+    @property
+    @abstractmethod
+    def _client(self) -> Client:
+        """The client itself."""
+
+    @abstractmethod
+    def _starting(self, handle: Consumer, child: str, what: str, seconds: float) -> AbstractAsyncContextManager[None]:
+        """Start a handle in time, or close it."""
+
+    @abstractmethod
+    def _name(self, base: str) -> str:
+        """A name for a child of the tree."""
+
+    async def consumer(
+        self,
+        stream: str,
+        offset: OffsetLike = "next",
+        *,
+        name: str = "",
+        until: int | str | None = None,
+        offset_store: OffsetStore | None = None,
+        start_timeout_s: float = 30.0,
+        **options: Unpack[ConsumerKeywords],
+    ) -> Consumer:
+        """A consumer of a stream, once it is subscribed. Use it with `async with`, or close it.
+
+        Args:
+            stream: an existing stream.
+            offset: where to begin: "first", "last", "next", an offset, an aware datetime, or an `OffsetSpecification`.
+            name: goes on after the offset that is stored under this name, and begins at `offset` only if there is none;
+                what is completed is stored as `tracking` says, and once more when the consumer is closed.
+            until: the last offset to deliver, or "end" for what the stream holds now; None never ends.
+            offset_store: where the offset is stored, if not on the broker.
+            start_timeout_s: how long the start may take, waiting for a member and for the stored offset included.
+            **options: each is described in `ConsumerOptions`.
+
+        Raises:
+            InvalidArgument: an offset or an option that is none, or a name that an open consumer of this stream has;
+                one that is being closed is waited for.
+            StreamDoesNotExist, AccessRefused, …: what the broker says.
+            OffsetStoreFailed: the offset store raised.
+            RequestTimeout: not started in time.
+        """
+        check_name("a stream's name", stream)
+        specification = offset_module.parse(offset)
+        chosen = ConsumerOptions(name=name, **options)
+        if offset_store is not None and not name:
+            raise InvalidArgument("an offset store keeps offsets under a consumer's name: give one with name=...")
+        if isinstance(until, str) and until != "end":
+            raise InvalidArgument(f'until is an offset, "end" or None, not {until!r}')
+        last = None if until is None or isinstance(until, str) else offset_module.at(until).value
+        tree = self._grown
+        namesakes = self._consumers_named(name, stream)
+        state = SubscriberState(Cursor(specification), Channel(), LoopFuture(), bounded=until is not None)
+        tracking = None
+        if name:
+            tracked = TrackerState(name, stream, specification, state.cursor, chosen.tracking)
+            tracking = Tracking(tracked, self._close_timeout_s)
+        consumer = Consumer(self._client, stream, chosen, state, until=last, tracking=tracking)
+
+        def gone(reason: BaseException | None) -> None:
+            on_gone(consumer, state.ready, reason)
+
+        child = self._name(stream)
+        async with self._starting(consumer, child, f"the start of a consumer of {stream!r}", start_timeout_s):
+            for one in namesakes:
+                await one.close()  # it may still have an offset to store, after which this one goes on
+            if tracking is not None:
+                loop = asyncio.get_running_loop()
+                store = None if offset_store is None else UserStore(offset_store, name, stream, loop)
+                tracking.ref = await tree.start_tracker(child, tracked, store, gone)
+                specification = await tracking.starting_offset()
+                consumer._begin_at(specification)  # noqa: SLF001 - a class and its own factory
+            if until == "end":
+                consumer._end_at(await self._end_of(stream, specification))  # noqa: SLF001
+            consumer._ref = await tree.start_subscriber(child, stream, chosen, state, gone)  # noqa: SLF001
+            await state.ready
+        return consumer
+
+    def _consumers_named(self, name: str, stream: str) -> list[Consumer]:
+        """The consumers of a stream that have this name, all of them on their way out."""
+        consumers = [one for one in self._handles if isinstance(one, Consumer)]
+        namesakes = [one for one in consumers if name and (one.name, one.stream) == (name, stream)]
+        if any(one._is_open for one in namesakes):  # noqa: SLF001
+            raise InvalidArgument(
+                f"this client has a consumer named {name!r} of {stream!r} already: of two with one name, both would "
+                "get all messages, and whoever goes on later would begin where either of them was, missing what the "
+                "other one had not done"
+            )
+        return namesakes
+
+    async def _end_of(self, stream: str, begin: OffsetSpecification) -> int:
+        """The id of the last chunk that a read from `begin` to the end has to see; `EMPTY` when there is none.
+
+        Asked of the leader: a replica learns a moment later what is committed, and the read would lack messages that
+        were confirmed before it began.
+        """
+        tree = self._grown
+        pauses = Backoff(self._options.backoff, random.Random())
+        while True:
+            try:
+                response = await tree.ask_leader(stream, c.StreamStats(stream))
+                if response.code != ResponseCode.OK:
+                    raise response_error(response.code, f"the statistics of stream {stream!r}")
+            except ActorStreamError as error:
+                if not error.retryable:
+                    raise
+                await asyncio.sleep(pauses.next_delay())
+            else:
+                break
+        assert isinstance(response, c.StreamStatsResponse)
+        last = response.stats.get("committed_chunk_id", EMPTY)
+        if last != EMPTY and begin.type is OffsetType.TIMESTAMP:
+            # A broker takes a moment after its last chunk for "next": that read would wait for what is yet to come.
+            async with await self.consumer(stream, last, until=last) as reader:
+                if await reader._first_timestamp() < begin.value:  # noqa: SLF001
+                    return EMPTY
+        return last
