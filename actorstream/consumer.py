@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from actorstream import handling
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.cursor import Cursor, Delivery, Progress
-from actorstream.actors.future import LoopFuture
-from actorstream.actors.mailbox import Deliver, Tellable, is_alive
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.errors import (
     ActorStreamError,
@@ -21,24 +15,20 @@ from actorstream.errors import (
     CompressionError,
     ConsumeError,
     CorruptChunk,
-    InvalidArgument,
     MessageCodecError,
 )
-from actorstream.handling import ErrorPolicy, Handler
 from actorstream.offset import OffsetSpecification
 from actorstream.options import ConsumerOptions
-from actorstream.parallel import Key
+from actorstream.reading import Reader
 from actorstream.tracking import NEVER, NamedConsumer, Tracking
 from actorstream.wire.message import Message
 
 if TYPE_CHECKING:
     from actorstream.client import Client
-
-LOOK_AFTER_S = 0.25
-"""How often an actor that owes an acknowledgement is looked after: it may have died, and nobody tells us of that."""
+    from actorstream.producer import Producer
 
 
-class Consumer(NamedConsumer):
+class Consumer(Reader, NamedConsumer):
     """Reads one stream, in order, from one offset on; made by `Client.consumer`.
 
     Iterate it (`async for message in consumer`) or its `batches()`; one iteration at a time, on the loop that made it.
@@ -114,21 +104,6 @@ class Consumer(NamedConsumer):
 
     # Iterating ----------------------------------------------------------------------------------------------------
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Message:
-        """The next message. Cancelling it while it waits loses nothing.
-
-        Raises:
-            StopAsyncIteration: the end that was asked for is reached, or the consumer was closed.
-            ConsumeError: a gap or a truncation whose policy says so.
-            ActorStreamError: what ended the consumer for good, such as `StreamDoesNotExist`.
-        """
-        while (message := self.take()) is None:
-            await self.fetch()
-        return message
-
     def take(self) -> Message | None:
         """The next message that is in hand; the one before is completed. None when a chunk has to be fetched."""
         self._complete()
@@ -153,28 +128,6 @@ class Consumer(NamedConsumer):
         assert self._tracking is not None
         self._store_due = self._received + self._tracking.every
         self._tracking.some_completed()
-
-    async def batches(self, max_size: int | None = None) -> AsyncIterator[list[Message]]:
-        """The messages in lists: what is left of a chunk at a time, at most `max_size` of them; never an empty list.
-
-        A batch counts as completed when the next one is asked for.
-
-        Raises:
-            as `__anext__`.
-        """
-        if max_size is not None and max_size < 1:
-            raise InvalidArgument(f"max_size is at least 1, not {max_size!r}")
-        while batch := await self._next_batch(max_size):
-            yield batch
-
-    async def _next_batch(self, max_size: int | None) -> list[Message]:
-        """The next batch; an empty one at the end."""
-        try:
-            while not (batch := self.take_batch(max_size)):
-                await self.fetch()
-        except StopAsyncIteration:
-            return []
-        return batch
 
     def take_batch(self, max_size: int | None) -> list[Message]:
         """As `take`, with what is left of the chunk in hand."""
@@ -258,74 +211,6 @@ class Consumer(NamedConsumer):
             progress.position = max(progress.position, done if self._end is None else min(done, self._end))
             tell(self._ref, m.ChunksDone(delivery.attachment, 1))
 
-    # Other shapes -------------------------------------------------------------------------------------------------
-
-    async def run(
-        self,
-        handler: Handler,
-        *,
-        on_error: ErrorPolicy | None = None,
-        workers: int = 1,
-        key: Key | None = None,
-        threads: bool = False,
-        max_in_flight: int | None = None,
-    ) -> None:
-        """Hand every message to a handler until the consumer ends or is closed.
-
-        Args:
-            handler: gets a message; plain or `async`. A message is completed when it returns.
-            on_error: what happens when it raises; default: `run` raises, and the message is not completed.
-            workers: how many messages may be handled at a time. With one, they come in order.
-            key: with several workers, messages of equal keys are handled one after the other, in order; without it,
-                any may be handled beside any other.
-            threads: the handler is a plain function that blocks: it is called in as many threads as there are workers.
-                Without it, handlers run on this loop; `await asyncio.to_thread(…)` in one for the part that blocks.
-            max_in_flight: with several workers, how many messages may be taken from the first one on that is not
-                completed; default: 100 for each worker.
-
-        Raises:
-            InvalidArgument: an argument that is none; nothing was handled.
-            HandlerFailed: by policy; the handler's error is chained. No message is begun after that, and those that are
-                being handled beside it go on to their end.
-            and whatever ends the iteration.
-
-        `completed` never passes a message that is not completed, whatever was completed behind it. When `run` raises,
-        or is cancelled (and with it the handlers; a thread is waited for), everything from that message on comes again,
-        to whatever iterates next: `position` names it.
-        """
-        await handling.consume(
-            self,
-            self._client.producer,
-            handler,
-            on_error or ErrorPolicy(),
-            handling.Workers(count=workers, key=key, threads=threads, max_in_flight=max_in_flight),
-        )
-
-    async def deliver_to(self, ref: Tellable, *, max_size: int | None = None) -> None:
-        """Tell an actor the messages, batch by batch, each after it acknowledged the one before.
-
-        Until it acknowledges, no more credit is granted than the consumer has, so that a slow actor slows the broker.
-        Returns when the consumer ends, or when the actor is dead. A batch that was not acknowledged is not completed:
-        it is the first one of whatever iterates next.
-        """
-        while batch := await self._next_batch(max_size):
-            acknowledged: LoopFuture[None] = LoopFuture()
-            try:
-                if tell(ref, Deliver(self._stream, batch, acknowledged.try_set)):
-                    await self._until_acknowledged(acknowledged, ref)
-            finally:
-                if not acknowledged.done():
-                    self.put_back(batch)
-            if not acknowledged.done():
-                return
-
-    async def _until_acknowledged(self, acknowledged: LoopFuture[None], ref: Tellable) -> None:
-        """Wait for the actor; or until it is dead, or the consumer is closed."""
-        while not acknowledged.done() and is_alive(ref) and not self.was_closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AFTER_S):
-                    await acknowledged
-
     # Control ------------------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
@@ -361,17 +246,12 @@ class Consumer(NamedConsumer):
     def _is_open(self) -> bool:
         return self._closed is None
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
         return f"<Consumer of {self._stream!r}: {state}, position {self.position}, {self._received} received>"
+
+    async def _make_producer(self, stream: str) -> Producer:
+        return await self._client.producer(stream)
 
     async def _first_timestamp(self) -> int:
         """When the first chunk that comes was written (milliseconds since the epoch)."""
