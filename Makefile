@@ -4,6 +4,7 @@
 #   RABBITMQ_IMAGE=name:tag              run against that image
 #   ACTORSTREAM_TEST_URI=rabbitmq-stream://user:password@host:5552
 #   ACTORSTREAM_TEST_MANAGEMENT=http://host:15672       run against a broker that is there already
+#   ACTORSTREAM_COMPILE=1                run the tests against the wire layer compiled by mypyc, not the source as it is
 #   ARGS="-k pattern"                    more arguments for pytest (`make test`) or the benchmark (`make bench`)
 
 SHELL := bash
@@ -12,9 +13,22 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 ARGS ?=
-export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT
+COMPILED := build/compiled
+export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT ACTORSTREAM_COMPILE
 
-.PHONY: help demo test clustertest bench lint format up peers java versions cluster status down clean
+# The compiled package is a wheel unpacked beside the source, never machine code within it: what is edited is what runs,
+# unless one asks for the other, and then in every process, whatever folder that is started in.
+ifeq ($(ACTORSTREAM_COMPILE),1)
+BUILT := $(COMPILED)/installed
+PYTEST := -m pytest -o pythonpath=
+export PYTHONSAFEPATH := 1
+export PYTHONPATH := $(CURDIR)/$(COMPILED):$(CURDIR)
+else
+BUILT :=
+PYTEST := -m pytest
+endif
+
+.PHONY: help demo test clustertest bench compile lint format up peers java versions cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -23,14 +37,16 @@ help: ## show this
 demo: $(VENV)/installed ## a short tour: publish, consume, break the broker, watch it heal
 	@$(RUN) -m examples.demo
 
-test: up peers java versions ## the tests, against a real broker
-	@$(RUN) -m pytest -m "not cluster" $(ARGS)
+test: up peers java versions $(BUILT) ## the tests, against a real broker
+	@$(RUN) $(PYTEST) -m "not cluster" $(ARGS)
 
-clustertest: up ## the tests that break nodes of a three-node cluster
-	@$(RUN) -m pytest -m cluster $(ARGS)
+clustertest: up $(BUILT) ## the tests that break nodes of a three-node cluster
+	@$(RUN) $(PYTEST) -m cluster $(ARGS)
 
 bench: up peers ## messages per second, beside rstream, rbfly and the ceiling
 	@$(RUN) -m benchmarks.compare $(ARGS)
+
+compile: $(COMPILED)/installed ## the package with its wire layer compiled, in build/compiled
 
 lint: $(VENV)/installed ## ruff and mypy
 	$(RUN) -m ruff check .
@@ -64,6 +80,13 @@ down: ## remove this checkout's brokers with their data
 
 clean: down ## the same, and the virtual environment and caches
 	rm -rf $(VENV) .venv-peers .lab .env .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+
+$(COMPILED)/installed: $(VENV)/installed setup.py $(shell find actorstream -name '*.py')
+	@echo "compiling the wire layer into $(COMPILED) (a minute)"
+	@rm -rf $(COMPILED) build/lib*
+	@ACTORSTREAM_COMPILE=1 $(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation \
+		--target $(COMPILED) .
+	@touch $@
 
 # Debian's python3 comes without ensurepip, which a virtual environment needs; Proton is built from source.
 $(VENV)/installed: pyproject.toml $(wildcard setup.py)

@@ -38,6 +38,7 @@ from actorstream.options import (
 from actorstream.producer import Producer, confirm_dispatcher
 from actorstream.super_stream_administration import SuperStreamAdministration
 from actorstream.transport import Opener
+from actorstream.wire import compiled
 
 FELL_TIMEOUT_S = 5.0
 """How long the actors may take to end when the client is closed; each of them has a bound of its own within that."""
@@ -61,6 +62,8 @@ class Client(SuperStreamAdministration, ConsumerFactory):
         self._counter = 0
 
     async def _start(self, seeds: Sequence[Endpoint], opener: Opener) -> None:
+        if not compiled:
+            logger.info("the wire layer of this installation is not compiled: it does the same, several times slower")
         self._tree = Tree(self._home, self._options, self._escalated)
         await self._tree.grow(seeds, opener)
         await self._ask(m.Reach())

@@ -29,6 +29,7 @@ import pykka
 import pytest
 import pytest_asyncio
 
+from actorstream import wire
 from lab import broker as lab
 from lab.broker import Broker, Cluster
 from lab.management import Management
@@ -47,6 +48,10 @@ _patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.
 hypothesis.settings.register_profile("default", _patient)
 hypothesis.settings.register_profile("ci", _patient, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if CI else "default")
+
+
+def pytest_report_header() -> str:
+    return f"actorstream: {'compiled' if wire.compiled else 'interpreted'}, {Path(wire.__file__).parent}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
