@@ -41,9 +41,9 @@ async def main(uri: str) -> None:
         except errors.StreamDoesNotExist as error:
             print("the consumer ended:", error)
         try:
-            await producer.send(b"too late")
-        except errors.Closed as error:
-            print("the producer ended:", error.__cause__)
+            await producer.send_wait(b"too late")
+        except (errors.Closed, errors.Unconfirmed) as error:  # it knows already, or learns it with this message
+            print("the producer ended:", error.__cause__ or error)
     await watching
 
 
