@@ -21,6 +21,7 @@ from actorstream.offset import OffsetSpecification
 from actorstream.options import (
     AutoTracking,
     ConnectionOptions,
+    Credentials,
     Endpoint,
     LeaderLocator,
     OffsetStore,
@@ -28,6 +29,7 @@ from actorstream.options import (
     OnTruncated,
     Replay,
     StreamArguments,
+    Token,
 )
 from actorstream.producer import Producer
 from actorstream.routing import HashRouting, KeyRouting, Routing
@@ -46,6 +48,7 @@ __all__ = [
     "Compression",
     "ConnectionOptions",
     "Consumer",
+    "Credentials",
     "Deliver",
     "Endpoint",
     "ErrorPolicy",
@@ -75,6 +78,7 @@ __all__ = [
     "StreamArguments",
     "StreamMetadata",
     "StreamStatistics",
+    "Token",
     "blocking",
     "connect",
     "errors",

@@ -156,10 +156,20 @@ class Client(SuperStreamAdministration, ConsumerFactory):
             async with asyncio.timeout(seconds):
                 yield
         except BaseException as error:
+            late = RequestTimeout(what, seconds, await self._why(child)) if isinstance(error, TimeoutError) else None
             await handle.close()
-            if isinstance(error, TimeoutError):
-                raise RequestTimeout(what, seconds) from None
+            if late is not None:
+                raise late from None
             raise
+
+    async def _why(self, child: str) -> str:
+        """Why the last incarnation of a handle's actor ended."""
+        with contextlib.suppress(ActorStreamError):  # the client was closed meanwhile
+            for supervisor in (await self.tree()).children:
+                for node in supervisor.children:
+                    if node.name == child:
+                        return node.last_reason
+        return ""
 
     def _name(self, base: str) -> str:
         self._counter += 1

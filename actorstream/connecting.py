@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from actorstream.actors.runtime import Home
 from actorstream.client import Client
 from actorstream.errors import InvalidArgument
-from actorstream.options import ConnectionOptions, Endpoint, parse_uri
+from actorstream.options import (
+    Address,
+    AddressResolver,
+    ConnectionOptions,
+    CredentialsProvider,
+    Endpoint,
+    TokenProvider,
+    parse_uri,
+)
 from actorstream.transport import Opener, open_tcp
 
 
@@ -42,7 +51,13 @@ def connect(
     username: str | None = None,
     password: str | None = None,
     vhost: str | None = None,
+    mechanism: str | None = None,
+    credentials: CredentialsProvider | None = None,
+    token_provider: TokenProvider | None = None,
     tls: ssl_module.SSLContext | None = None,
+    tls_ca: str | Path | None = None,
+    load_balancer_mode: bool | None = None,
+    address_resolver: AddressResolver | None = None,
     name: str | None = None,
     options: ConnectionOptions | None = None,
     own_thread: bool = False,
@@ -54,7 +69,12 @@ def connect(
     Args:
         uri: one URI or several (see `options.parse_uri`); any broker that answers leads to all of its cluster.
         username, password, vhost: override what the URIs say. Default: guest, guest, "/".
+        mechanism, credentials, token_provider: other ways to log in, see `ConnectionOptions`; what the URIs say of user
+            and password does not count then.
         tls: how to verify and to authenticate; `rabbitmq-stream+tls://` alone verifies against the system's roots.
+        tls_ca: a file of the authorities' certificates (PEM) to verify against in place of the system's roots.
+        load_balancer_mode, address_resolver: where brokers cannot be reached as they advertise, see
+            `ConnectionOptions`.
         name: shown by the broker for each connection; "actorstream" by default.
         options: everything else about connections; what is given beside them overrules them.
         own_thread: run the actors on a loop in their own thread, so that heartbeats and recoveries go on while the
@@ -66,7 +86,18 @@ def connect(
         InvalidArgument: at once, from `connect` itself.
         ConnectFailed, AuthenticationFailure, VirtualHostAccessFailure, …: no seed could be reached; each is tried once.
     """
-    seeds, resolved = _resolve(uri, username, password, vhost, tls, name, options)
+    given = {
+        "username": username,
+        "password": password,
+        "vhost": vhost,
+        "mechanism": mechanism,
+        "credentials": credentials,
+        "token_provider": token_provider,
+        "load_balancer_mode": load_balancer_mode,
+        "address_resolver": address_resolver,
+        "name": name,
+    }
+    seeds, resolved = _resolve(uri, given, tls, tls_ca, options)
 
     async def make() -> Client:
         home = Home.in_thread("actorstream") if own_thread else Home.here()
@@ -83,14 +114,12 @@ def connect(
 
 def _resolve(
     uri: str | Sequence[str],
-    username: str | None,
-    password: str | None,
-    vhost: str | None,
+    given: Mapping[str, Any],
     tls: ssl_module.SSLContext | None,
-    name: str | None,
+    tls_ca: str | Path | None,
     options: ConnectionOptions | None,
 ) -> tuple[list[Endpoint], ConnectionOptions]:
-    """The seeds, and one set of options for all of them."""
+    """The seeds, and one set of options for all of them; what was given as an argument overrules everything else."""
     uris = [uri] if isinstance(uri, str) else list(uri)
     if not uris:
         raise InvalidArgument("at least one URI is needed: rabbitmq-stream://user:password@host:5552/vhost")
@@ -101,17 +130,40 @@ def _resolve(
         if len({getattr(address, what) for address in addresses}) > 1:
             raise InvalidArgument(f"the URIs differ in their {what}: all brokers of a cluster have the same")
     first = addresses[0]
-    base = options or ConnectionOptions()
-    tls = tls or base.tls
-    if tls is not None and not first.tls:
-        raise InvalidArgument("a TLS context was given, but the URI's scheme is not rabbitmq-stream+tls://")
-    if tls is None and first.tls:
-        tls = ssl_module.create_default_context()
-    given = {
-        "name": name,
-        "username": username if username is not None else first.username,
-        "password": password if password is not None else first.password,
-        "vhost": vhost if vhost is not None else first.vhost,
+    said = {"username": first.username, "password": first.password, "vhost": first.vhost}
+    chosen: dict[str, Any] = {
+        key: value for values in (said, given) for key, value in values.items() if value is not None
     }
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return [address.endpoint for address in addresses], replace(base, tls=tls, **changes)
+    resolved = replace(options or ConnectionOptions(), **chosen)
+    _check_log_in(resolved, given)
+    return [address.endpoint for address in addresses], replace(resolved, tls=_context(first, tls, tls_ca, resolved))
+
+
+def _check_log_in(resolved: ConnectionOptions, given: Mapping[str, Any]) -> None:
+    by_password = resolved.mechanism == "PLAIN" and resolved.credentials is None and resolved.token_provider is None
+    if not by_password and (given["username"] is not None or given["password"] is not None):
+        raise InvalidArgument("user name and password are for the mechanism PLAIN without a provider: leave them out")
+
+
+def _context(
+    first: Address, tls: ssl_module.SSLContext | None, tls_ca: str | Path | None, resolved: ConnectionOptions
+) -> ssl_module.SSLContext | None:
+    """How to verify: as the caller says, or against the authorities in a file, or against the system's roots."""
+    context = tls or resolved.tls
+    if context is not None and tls_ca is not None:
+        raise InvalidArgument("give tls_ca or a TLS context, not both: context.load_verify_locations() takes the file")
+    if not first.tls:
+        if context is not None or tls_ca is not None:
+            raise InvalidArgument("TLS was asked for, but the URI's scheme is not rabbitmq-stream+tls://")
+        if resolved.mechanism == "EXTERNAL":
+            raise InvalidArgument(
+                "EXTERNAL logs in with the certificate of a TLS connection: use rabbitmq-stream+tls://, and a context "
+                "that was given the certificate by load_cert_chain()"
+            )
+        return None
+    if context is not None:
+        return context
+    try:
+        return ssl_module.create_default_context(cafile=tls_ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidArgument(f"no certificates can be read from {str(tls_ca)!r}: {error}") from error

@@ -13,6 +13,8 @@ before trying again).
     ├─ RequestTimeout                         no answer in time; whether it was carried out is unknown
     ├─ ConnectionLost                         the socket is gone, whatever the cause
     │   ├─ ConnectFailed                      it never came up: DNS, TCP, TLS, or a handshake step
+    │   │   └─ WrongBroker                    a load balancer leads to other brokers than the one wanted
+    │   ├─ CredentialsUnavailable             the provider of credentials or tokens failed; its error is the cause
     │   ├─ HeartbeatTimeout                   it was silent for twice the heartbeat
     │   └─ ClosedByBroker                     the broker said Close, with a code and a reason
     ├─ WireError                              bytes that do not follow the protocol
@@ -87,15 +89,19 @@ class WrongLoop(ActorStreamError):
 
 
 class RequestTimeout(ActorStreamError):
-    """The broker did not answer in time. Whether it carried the request out is unknown."""
+    """The broker did not answer in time. Whether it carried the request out is unknown.
+
+    `last` is what the last of several attempts ended with, if there were some.
+    """
 
     retryable = True
     refresh_topology = True
 
-    def __init__(self, request: str, seconds: float) -> None:
-        super().__init__(f"no answer to {request} within {seconds:g} s")
+    def __init__(self, request: str, seconds: float, last: str = "") -> None:
+        super().__init__(f"no answer to {request} within {seconds:g} s" + (f"; the last attempt: {last}" if last else ""))
         self.request = request
         self.seconds = seconds
+        self.last = last
 
 
 class ConnectionLost(ActorStreamError):
@@ -115,6 +121,22 @@ class ConnectFailed(ConnectionLost):
         super().__init__(f"cannot connect to {address}: {step}: {cause}")
         self.address = address
         self.step = step
+        self.cause = cause
+
+
+class WrongBroker(ConnectFailed):
+    """Behind a load balancer, no connection came to a broker that is wanted within the time for it (F16).
+
+    `found` are the brokers that answered instead, by what they advertise.
+    """
+
+    def __init__(self, wanted: str, balancer: str, found: str, seconds: float) -> None:
+        super().__init__(wanted, "load balancer", f"{balancer} led to {found or 'nobody'} only, in {seconds:.1f} s")
+        self.found = found
+
+
+class CredentialsUnavailable(ConnectionLost):
+    """The provider of credentials or tokens failed, or gave what is none; what it raised is chained as the cause."""
 
 
 class HeartbeatTimeout(ConnectionLost):

@@ -93,6 +93,41 @@ class Disconnected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsFailed(Event):
+    """The provider of credentials or tokens failed. A token is asked for again in `retry_in_s` seconds."""
+
+    title: ClassVar[str] = "credentials failed"
+    level: ClassVar[str] = "ERROR"
+
+    reason: BaseException
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRenewed(Event):
+    """An open connection has a new token; nothing on it was interrupted."""
+
+    title: ClassVar[str] = "secret renewed"
+
+    broker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalFailed(Event):
+    """A broker refused a new token on an open connection, or did not answer.
+
+    The connection goes on with its old token until that expires; where the new one is another user's, or the broker is
+    older than 3.13 and cannot renew any, it is replaced at once.
+    """
+
+    title: ClassVar[str] = "renewal failed"
+    level: ClassVar[str] = "ERROR"
+
+    broker: str
+    reason: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSkipped(Event):
     """A well-framed command came that means nothing to us, from a newer broker perhaps; the connection goes on."""
 

@@ -80,9 +80,14 @@ class Management:
         return list(self.call("GET", "nodes"))
 
     def connections(self, name: str | None = None) -> list[Row]:
-        """Stream connections; with `name`, those whose client-provided name (`connection_name`) is exactly that."""
+        """Stream connections; with `name`, those whose client-provided name (`connection_name`) is that.
+
+        A number at its end may be left out: "orders-publisher" means "orders-publisher-3" too.
+        """
         rows: list[Row] = self.call("GET", "stream", "connections")
-        return [row for row in rows if name is None or row.get("client_properties", {}).get("connection_name") == name]
+        names = [row.get("client_properties", {}).get("connection_name", "") for row in rows]
+        wanted = re.compile(r".*" if name is None else rf"{re.escape(name)}(-\d+)?")
+        return [row for row, given in zip(rows, names, strict=True) if wanted.fullmatch(given)]
 
     def publishers(self, stream: str | None = None, vhost: str = "/") -> list[Row]:
         """Publishers declared over the stream protocol."""
@@ -106,7 +111,7 @@ class Management:
     # Connections
 
     def wait_connections(self, name: str, count: int = 1, within_s: float = 10.0) -> list[Row]:
-        """Wait until exactly `count` connections have that client-provided name, and return them."""
+        """Wait until exactly `count` connections have that name (see `connections`), and return them."""
         wait_until(lambda: len(self.connections(name)) == count, f"{count} connections named {name!r}", within_s)
         return self.connections(name)
 

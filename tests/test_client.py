@@ -346,6 +346,7 @@ async def test_f80_the_tree_shows_who_waits_for_what_and_never_waits_itself(clus
         await client.consumer("s", "first")
         root = await client.tree()
         assert [child.name for child in root.children] == [
+            "credentials",
             "connections",
             "pool",
             "locator",

@@ -1,6 +1,7 @@
 """What `connect` makes of its arguments, before anything is connected."""
 
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +15,13 @@ URI = "rabbitmq-stream://localhost"
 def resolve(
     uri: str | list[str],
     *,
-    username: str | None = None,
-    password: str | None = None,
-    vhost: str | None = None,
     tls: ssl.SSLContext | None = None,
-    name: str | None = None,
+    tls_ca: str | Path | None = None,
     options: ConnectionOptions | None = None,
+    **given: Any,
 ) -> tuple[list[Endpoint], ConnectionOptions]:
-    return connecting._resolve(uri, username, password, vhost, tls, name, options)
+    nothing = {"username": None, "password": None}
+    return connecting._resolve(uri, nothing | given, tls, tls_ca, options)
 
 
 def test_a_uri_alone_has_everything() -> None:

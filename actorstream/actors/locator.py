@@ -305,7 +305,7 @@ class Locator(StreamActor):
     async def _open(self, endpoint: Endpoint) -> m.Ref:
         """A control connection to this broker, once it is open."""
         try:
-            slot: m.Slot = await call(self._pool, m.Lease(endpoint, CONTROL))
+            slot: m.Slot = await call(self._pool, m.Lease(endpoint, CONTROL, alternatives=None))
             await call(slot.connection, m.Open())
         except ActorStreamError:
             self._failed_at[endpoint] = asyncio.get_running_loop().time()

@@ -7,7 +7,7 @@ so that an entity drops what an older tie still has to say (F10, F11, F61).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pykka
@@ -88,11 +88,16 @@ class Lease:
 
     endpoint: Endpoint
     role: str
+    alternatives: tuple[Endpoint, ...] | None = ()
+    """Brokers that will do as well; None: any. Used behind a load balancer only, where it is not for us to choose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place on a connection: an id that is used by nobody else there. `entity_id` is -1 on control connections."""
+    """A place on a connection: an id that is used by nobody else there. `entity_id` is -1 on control connections.
+
+    `endpoint` is the broker that was asked for. Who it is in the end, `Negotiated` tells.
+    """
 
     connection: Ref
     name: str
@@ -128,9 +133,10 @@ class LostCredit:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionUp:
-    """Tell: a connection is open (from itself)."""
+    """Tell: a connection is open (from itself), and to which broker."""
 
     name: str
+    endpoint: Endpoint
 
 
 # To a Connection ------------------------------------------------------------------------------------------------
@@ -215,6 +221,46 @@ class Detach:
     """Tell or ask: end an attachment; the slot is given back once the broker has answered."""
 
     attachment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Tell: a new secret for a connection that is open, or on its way (from the CredentialsKeeper)."""
+
+    identity: Identity
+
+
+# To the CredentialsKeeper ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WhoLogsIn:
+    """Ask, before each attempt: with what to log in. -> `Identity`. Raises CredentialsUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a connection logs in with. `version` counts the tokens of a client; it is 0 for all else."""
+
+    mechanism: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """Tell: a connection is open, and wants to hear of newer tokens than this one (from itself)."""
+
+    connection: Ref
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRefused:
+    """Tell: a broker does not take this token, in a log-in or a renewal: it is not to be used again."""
+
+    version: int
 
 
 # To a Publisher -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pykka
 
@@ -24,13 +24,13 @@ from actorstream import events
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.connection import Connection
+from actorstream.actors.dialing import Dialer, Goal
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.runtime import StreamActor, ask
 from actorstream.actors.supervisor import ChildSpec, RestartPolicy, StartChild, StopChild
 from actorstream.backoff import Backoff
 from actorstream.errors import ActorStreamError, ResponseError
 from actorstream.options import ConnectionOptions, Endpoint
-from actorstream.transport import Opener
 
 CONTROL = "control"
 PUBLISHING = "publisher"
@@ -53,9 +53,9 @@ def next_attachment() -> int:
     return next(_attachments)
 
 
-async def lease(pool: m.Ref, endpoint: Endpoint, role: str) -> m.Slot:
+async def lease(pool: m.Ref, endpoint: Endpoint, role: str, alternatives: tuple[Endpoint, ...] = ()) -> m.Slot:
     """Ask the pool for a slot. Cancellation-safe: one that comes too late goes back."""
-    answer: LoopFuture[m.Slot] = ask(pool, m.Lease(endpoint, role))
+    answer: LoopFuture[m.Slot] = ask(pool, m.Lease(endpoint, role, alternatives))
     try:
         return await answer
     except asyncio.CancelledError:
@@ -103,16 +103,29 @@ class EntityIds:
 
 @dataclass(slots=True)
 class _Line:
-    """One connection, as the pool sees it."""
+    """One connection, as the pool sees it. What it `accepts` is where it may lead, until it is known where it does."""
 
     name: str
     endpoint: Endpoint
+    accepts: frozenset[Endpoint] | None
     role: str
     ref: m.Ref
     since: float
     ids: EntityIds = field(default_factory=EntityIds)
     retired: bool = False
     lost_credit: int = 0
+
+    def serves(self, wanted: m.Lease) -> bool:
+        """Whether it leads, wherever it leads, to a broker that is wanted."""
+        if wanted.role != self.role or self.retired or self.ids.full:
+            return False
+        if wanted.alternatives is None:
+            return self.endpoint == wanted.endpoint
+        return self.accepts is not None and self.accepts <= _accepted(wanted)
+
+
+def _accepted(wanted: m.Lease) -> frozenset[Endpoint]:
+    return frozenset({wanted.endpoint, *(wanted.alternatives or ())})
 
 
 @dataclass(slots=True)
@@ -164,15 +177,17 @@ class Pool(StreamActor):
         *,
         state: PoolState,
         connections: m.Ref,
+        credentials: m.Ref,
         options: ConnectionOptions,
-        opener: Opener,
+        dialer: Dialer,
         emit: Callable[[events.Event], None],
     ) -> None:
         super().__init__()
         self._state = state
         self._connections = connections
         self._options = options
-        self._opener = opener
+        self._credentials = credentials
+        self._dialer = dialer
         self._emit = emit
 
     def on_start(self) -> None:
@@ -188,8 +203,8 @@ class Pool(StreamActor):
     async def on_receive(self, message: object) -> object:
         """Handle one message of `messages`, section "To the Pool"."""
         match message:
-            case m.Lease(endpoint=endpoint, role=role):
-                return await self._lease(endpoint, role)
+            case m.Lease():
+                return await self._lease(message)
             case m.Release(slot=slot):
                 self._release(slot)
             case m.Retire(name=name):
@@ -200,9 +215,10 @@ class Pool(StreamActor):
                     line.lost_credit += entries
                     if line.lost_credit >= LOST_CREDIT_LIMIT:
                         await self._retire(line)
-            case m.ConnectionUp(name=name):
+            case m.ConnectionUp(name=name, endpoint=endpoint):
                 self._state.was_up = True
                 if (line := self._state.lines.get(name)) is not None:
+                    line.accepts = frozenset({endpoint})
                     self._gate(line.endpoint).backoff.succeeded(asyncio.get_running_loop().time())
             case _CloseIfIdle(name=name):
                 line = self._state.lines.get(name)
@@ -214,28 +230,33 @@ class Pool(StreamActor):
                 return super().on_receive(message)
         return None
 
-    async def _lease(self, endpoint: Endpoint, role: str) -> m.Slot:
-        for line in self._state.lines.values():
-            if line.endpoint == endpoint and line.role == role and not line.retired and not line.ids.full:
-                break
-        else:
-            line = await self._connect(endpoint, role)
-        return m.Slot(line.ref, line.name, endpoint, role, -1 if role == CONTROL else line.ids.take())
+    async def _lease(self, wanted: m.Lease) -> m.Slot:
+        if not self._options.load_balancer_mode:  # whoever is at an address is the one that was meant
+            wanted = replace(wanted, alternatives=())
+        line = next((line for line in self._state.lines.values() if line.serves(wanted)), None)
+        if line is None:
+            line = await self._connect(wanted)
+        entity_id = -1 if line.role == CONTROL else line.ids.take()
+        return m.Slot(line.ref, line.name, wanted.endpoint, line.role, entity_id)
 
-    async def _connect(self, endpoint: Endpoint, role: str) -> _Line:
+    async def _connect(self, wanted: m.Lease) -> _Line:
         number = next(self._state.numbers)
+        endpoint, role = wanted.endpoint, wanted.role
         name = f"{role}-{endpoint}-{number}"
         now = asyncio.get_running_loop().time()
         due = max(now, self._gate(endpoint).until)
         me = self.actor_ref
+        accepts = None if wanted.alternatives is None else _accepted(wanted)
 
         def factory() -> Connection:
             return Connection(
                 line_name=name,
-                endpoint=endpoint,
+                number=number,
+                goal=Goal(endpoint, accepts, is_control=role == CONTROL),
                 role=role,
                 options=self._options,
-                opener=self._opener,
+                dialer=self._dialer,
+                credentials=self._credentials,
                 start_delay_s=due - now,
                 was_up=lambda: self._state.was_up,
                 pool=me,
@@ -247,7 +268,7 @@ class Pool(StreamActor):
 
         spec = ChildSpec(name=name, factory=factory, restart=RestartPolicy.TEMPORARY, on_gone=gone)
         ref = await self._connections.ask(StartChild(spec), block=False)
-        line = self._state.lines[name] = _Line(name, endpoint, role, ref, since=due)
+        line = self._state.lines[name] = _Line(name, endpoint, accepts, role, ref, since=due)
         return line
 
     def _gate(self, endpoint: Endpoint) -> _Gate:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actorstream import events, offset
 from actorstream.actors import messages as m
@@ -125,10 +125,12 @@ class Subscriber(StreamActor):
         self._doing = "waiting for a member"
         members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
         endpoint = self._choose(members)
-        self._on_leader = endpoint == members.leader
         self._doing = f"attaching to {endpoint}"
-        slot = self._slot = await lease(self._pool, endpoint, CONSUMING)
-        await ask(slot.connection, m.Open())
+        slot = self._slot = await lease(self._pool, endpoint, CONSUMING, self._as_good(members))
+        negotiated: m.Negotiated = await ask(slot.connection, m.Open())
+        endpoint = negotiated.endpoint  # behind a load balancer it may be another member
+        slot = self._slot = replace(slot, endpoint=endpoint)
+        self._on_leader = endpoint == members.leader
         self.monitor(slot.connection)
         specification = await self._specification(slot)
         self._begin_attachment()
@@ -166,6 +168,12 @@ class Subscriber(StreamActor):
             endpoint = random.choice(members.replicas)
         tried.add(endpoint)
         return endpoint
+
+    def _as_good(self, members: m.Members) -> tuple[Endpoint, ...]:
+        """Behind a load balancer, which picks the broker, any member will do, unless it has to be the leader."""
+        if self._options.prefer_leader or self._state.wants_leader:
+            return ()
+        return (members.leader, *members.replicas)
 
     def _begin_attachment(self) -> None:
         """From here on, the connection gives the slot back, and what older attachments delivered is void."""

@@ -1,6 +1,7 @@
 """The whole tree on one page.
 
     root                             one_for_one; when it gives up, every handle raises the reason
+    ├─ credentials                   CredentialsKeeper: who logs in, and the token that all connections share
     ├─ connections                   one_for_one over Connection …: temporary, made on demand by the pool
     ├─ pool                          Pool: who is on which connection
     ├─ locator                       Locator: where streams live
@@ -24,6 +25,8 @@ from collections.abc import Callable, Sequence
 from actorstream.actors import messages as m
 from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
+from actorstream.actors.credentials import CredentialsKeeper, KeeperState
+from actorstream.actors.dialing import Dialer
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.locator import Locator
 from actorstream.actors.offset_store import BrokerStore, Store
@@ -81,11 +84,25 @@ class Tree:
     async def grow(self, seeds: Sequence[Endpoint], opener: Opener) -> None:
         """Start everything, top down; nothing is connected yet."""
         options, emit = self._options, self.bus.emit
+        kept = KeeperState()
+
+        def make_keeper() -> StreamActor:
+            return CredentialsKeeper(state=kept, options=options, emit=emit)
+
+        credentials = await self._start(self._root, ChildSpec(name="credentials", factory=make_keeper))
         connections = await self._start_supervisor("connections")
         state = PoolState()
+        dialer = Dialer(seeds=seeds, options=options, opener=opener)
 
         def make_pool() -> StreamActor:
-            return Pool(state=state, connections=connections, options=options, opener=opener, emit=emit)
+            return Pool(
+                state=state,
+                connections=connections,
+                credentials=credentials,
+                options=options,
+                dialer=dialer,
+                emit=emit,
+            )
 
         self._pool = pool = await self._start(self._root, ChildSpec(name="pool", factory=make_pool))
 

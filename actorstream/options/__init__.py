@@ -3,10 +3,11 @@
 Durations are seconds and may be fractions; sizes are bytes. A wrong one raises `InvalidArgument` at once, never later.
 """
 
-from actorstream.options.address import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, Endpoint, parse_uri
+from actorstream.options.address import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AddressResolver, Endpoint, parse_uri
 from actorstream.options.checks import check_name
 from actorstream.options.connection import ConnectionOptions
 from actorstream.options.consumer import ConsumerKeywords, ConsumerOptions, OnGap, OnTruncated
+from actorstream.options.credentials import MECHANISMS, Credentials, CredentialsProvider, Token, TokenProvider
 from actorstream.options.producer import ProducerKeywords, ProducerOptions, Replay
 from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
 from actorstream.options.tracking import AutoTracking, OffsetStore
@@ -14,11 +15,15 @@ from actorstream.options.tracking import AutoTracking, OffsetStore
 __all__ = [
     "DEFAULT_PORT",
     "DEFAULT_TLS_PORT",
+    "MECHANISMS",
     "Address",
+    "AddressResolver",
     "AutoTracking",
     "ConnectionOptions",
     "ConsumerKeywords",
     "ConsumerOptions",
+    "Credentials",
+    "CredentialsProvider",
     "Endpoint",
     "LeaderLocator",
     "OffsetStore",
@@ -28,6 +33,8 @@ __all__ = [
     "ProducerOptions",
     "Replay",
     "StreamArguments",
+    "Token",
+    "TokenProvider",
     "check_name",
     "parse_age",
     "parse_size",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,11 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+AddressResolver = Callable[[Endpoint], Endpoint | Sequence[Endpoint] | Awaitable[Endpoint | Sequence[Endpoint]]]
+"""Where to connect to for a broker that is known by what it advertises; several addresses are tried in order. Run like
+a `CredentialsProvider`, before each attempt."""
 
 
 @dataclass(frozen=True, slots=True)

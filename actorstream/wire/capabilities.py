@@ -20,6 +20,7 @@ class Feature(enum.Enum):
     FILTERING = "filtering"
     SUPER_STREAM_ADMIN = "making and deleting super streams"
     RESOLVE_OFFSET = "resolving an offset specification"
+    RENEWAL = "renewing the log-in of an open connection"
 
 
 # The command, in the version, that proves a feature; and the first broker that has it, for the error.
@@ -29,6 +30,7 @@ _PROOF: Final[dict[Feature, tuple[Key, int, str]]] = {
     Feature.FILTERING: (Key.PUBLISH, 2, "3.13"),
     Feature.SUPER_STREAM_ADMIN: (Key.CREATE_SUPER_STREAM, 1, "3.13"),
     Feature.RESOLVE_OFFSET: (Key.RESOLVE_OFFSET_SPEC, 1, "4.3"),
+    Feature.RENEWAL: (Key.CREATE_SUPER_STREAM, 1, "3.13"),  # has no command of its own; it came with this one
 }
 
 # Sending one of these to a broker that does not know it costs the connection.
@@ -37,6 +39,7 @@ _NEEDED_BY_KEY: Final[dict[Key, Feature]] = {
     Key.CREATE_SUPER_STREAM: Feature.SUPER_STREAM_ADMIN,
     Key.DELETE_SUPER_STREAM: Feature.SUPER_STREAM_ADMIN,
     Key.RESOLVE_OFFSET_SPEC: Feature.RESOLVE_OFFSET,
+    Key.SASL_AUTHENTICATE: Feature.RENEWAL,  # on an open connection: the handshake's own asks nobody
 }
 
 _FIRST_WITH_EXCHANGE: Final = (3, 11)

@@ -778,7 +778,9 @@ async def test_f34_a_broker_with_smaller_frames_costs_what_does_not_fit_and_noth
         await until(lambda: len(cluster.heard(c.Metadata)) > 2)
         large, small = await producer.send(b"x" * 5000), await producer.send(b"small")
         cluster.tune = c.Tune(2048, 60)
-        publishing = [peer for peer in cluster.connections() if peer.client_properties["connection_name"][-1] == "r"]
+        publishing = [
+            peer for peer in cluster.connections() if "-publisher-" in peer.client_properties["connection_name"]
+        ]
         for peer in publishing:
             peer.drop()
         cluster.move_leader("s", 0)
