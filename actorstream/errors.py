@@ -98,7 +98,9 @@ class RequestTimeout(ActorStreamError):
     refresh_topology = True
 
     def __init__(self, request: str, seconds: float, last: str = "") -> None:
-        super().__init__(f"no answer to {request} within {seconds:g} s" + (f"; the last attempt: {last}" if last else ""))
+        super().__init__(
+            f"no answer to {request} within {seconds:g} s" + (f"; the last attempt: {last}" if last else "")
+        )
         self.request = request
         self.seconds = seconds
         self.last = last

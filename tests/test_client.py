@@ -352,6 +352,7 @@ async def test_f80_the_tree_shows_who_waits_for_what_and_never_waits_itself(clus
             "locator",
             "watchdog",
             "publishers",
+            "trackers",
             "subscribers",
         ]
         shown = find(find(root, "subscribers"), "s-")
