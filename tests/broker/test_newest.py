@@ -82,6 +82,15 @@ async def test_it_goes_on_after_its_stream_has_a_new_leader(
         assert numbers(await take(consumer, 20)) == list(range(20))
 
 
+async def test_a_named_consumer_goes_on_where_the_last_one_stopped(client: Client, newest_stream: Streams) -> None:
+    name = newest_stream({})
+    await publish(client, name, numbered(20))
+    for begin in (0, 5, 10):
+        async with await client.consumer(name, "first", name="reader") as consumer:
+            # The last of them is in hand when the consumer is closed, and not completed.
+            assert numbers(await take(consumer, 6)) == list(range(begin, begin + 6))
+
+
 @pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])
 async def test_sub_entries_are_stored_and_read(codec: Compression, client: Client, newest_stream: Streams) -> None:
     name = newest_stream({})

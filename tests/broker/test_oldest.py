@@ -98,6 +98,15 @@ async def test_offsets_and_sequences_are_kept(client: Client, oldest_stream: Str
     assert await client.publishing_sequence("writer", name) == 10
 
 
+async def test_a_named_consumer_goes_on_where_the_last_one_stopped(client: Client, oldest_stream: Streams) -> None:
+    name = oldest_stream({})
+    await publish(client, name, numbered(20))
+    for begin in (0, 5, 10):
+        async with await client.consumer(name, "first", name="reader") as consumer:
+            # The last of them is in hand when the consumer is closed, and not completed.
+            assert numbers(await take(consumer, 6)) == list(range(begin, begin + 6))
+
+
 # What it lacks
 
 

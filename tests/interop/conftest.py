@@ -1,7 +1,9 @@
 """The two sides of a test: `ours`, this project's client; and `peer`, the scripts of the others, or `java`."""
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import actorstream
 from actorstream.wire.message import Message
 from lab.broker import Broker
-from tests.broker.reading import publish_entries
+from tests.broker.reading import publish_entries, until
 from tests.conftest import have
 from tests.interop.peers import environment
 from tests.interop.peers.jvm import Jvm
@@ -81,18 +83,49 @@ class Java:
             return await take(count)
 
     @asynccontextmanager
-    async def reader(self, **options: Any) -> AsyncIterator[Callable[[int], Awaitable[list[Plain]]]]:
-        """A consumer; called with a number, it waits for so many messages."""
-        consumer = await self.call("open", **options)
-
-        async def take(count: int) -> list[Plain]:
-            found: list[Plain] = await self.call("take", consumer=consumer, count=count)
-            return found
-
+    async def reader(self, **options: Any) -> AsyncIterator[JavaReader]:
+        reader = JavaReader(self, await self.call("open", **options))
         try:
-            yield take
+            yield reader
         finally:
-            await self.call("close", consumer=consumer)
+            await reader.close()
+
+
+@dataclass
+class JavaReader:
+    """A consumer of the Java client, open until it is closed."""
+
+    java: Java
+    consumer: str
+    closed: bool = False
+
+    async def __call__(self, count: int) -> list[Plain]:
+        """Wait for so many messages."""
+        found: list[Plain] = await self.java.call("take", consumer=self.consumer, count=count)
+        return found
+
+    async def so_far(self) -> list[Plain]:
+        """Whatever is there by now."""
+        found: list[Plain] = await self.java.call("taken", consumer=self.consumer)
+        return found
+
+    async def store(self, offset: int) -> None:
+        """Store an offset, and wait until it is stored."""
+        await self.java.call("store", consumer=self.consumer, offset=offset)
+
+        async def stored() -> bool:
+            return await self.stored() == offset
+
+        await until(stored, f"the Java client has stored {offset}")
+
+    async def stored(self) -> int | None:
+        found: int | None = await self.java.call("stored", consumer=self.consumer)
+        return found
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            await self.java.call("close", consumer=self.consumer)
 
 
 @pytest.fixture

@@ -143,13 +143,40 @@ async def test_a_producers_name_is_continued_by_the_other_client(ours: Ours, jav
 # Offsets ----------------------------------------------------------------------------------------------------------
 
 
-async def test_an_offset_that_one_client_stores_is_found_by_the_other(ours: Ours, java: Java, stream: Streams) -> None:
+async def test_a_named_consumer_of_java_goes_on_after_ours(ours: Ours, java: Java, stream: Streams) -> None:
     name = stream({})
     await ours.publish(name, [str(number) for number in range(20)])
     async with actorstream.connect(ours.broker.uri) as client:
-        await client.store_offset("reader", name, 7)
-        assert await client.query_offset("reader", name) == 7
+        async with await client.consumer(name, "first", name="reader") as consumer:
+            for _ in range(9):
+                await anext(consumer)
+            assert consumer.completed == 7, "the last one is still in hand"
         async with java.reader(stream=name, offset="first", name="reader") as take:
             assert [message["offset"] for message in await take(3)] == [8, 9, 10]
-        await java.call("store_offset", stream=name, name="reader", offset=12)
+            assert await take.stored() == 7
+
+
+async def test_our_named_consumer_goes_on_after_one_of_java(ours: Ours, java: Java, stream: Streams) -> None:
+    name = stream({})
+    await ours.publish(name, [str(number) for number in range(20)])
+    async with actorstream.connect(ours.broker.uri) as client:
+        async with java.reader(stream=name, offset="first", name="reader") as take:
+            await take(20)
+            await take.store(12)  # by hand, of the 20 that it was given
         assert await client.query_offset("reader", name) == 12
+        async with await client.consumer(name, "first", name="reader") as consumer:
+            assert await consumer.stored_offset() == 12
+            assert (await anext(consumer)).offset == 13
+
+
+async def test_what_java_tracks_by_itself_is_where_we_go_on(ours: Ours, java: Java, stream: Streams) -> None:
+    name = stream({})
+    await ours.publish(name, [str(number) for number in range(20)])
+    async with java.reader(stream=name, offset="first", name="reader", store_every=1) as take:
+        await take(20)
+    await ours.publish(name, ["news"])
+    async with (
+        actorstream.connect(ours.broker.uri) as client,
+        await client.consumer(name, "first", name="reader") as consumer,
+    ):
+        assert (await anext(consumer)).body == b"news"

@@ -223,7 +223,7 @@ public final class Peer {
         builder
             .autoTrackingStrategy()
             .messageCountBeforeStorage(request.get("store_every").getAsInt())
-            .flushInterval(Duration.ofSeconds(1));
+            .flushInterval(Duration.ofSeconds(2));
       } else if (request.has("name")) {
         builder.manualTrackingStrategy();
       }
