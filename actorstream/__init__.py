@@ -4,9 +4,10 @@ Brokers die, leaders move, networks split; the tree heals, and `async for` goes 
 """
 
 from actorstream import blocking, errors, events, offset
+from actorstream.actors.batch import BatchReceipt
+from actorstream.actors.encoding import Body
 from actorstream.actors.mailbox import Deliver, Publish, Published
-from actorstream.actors.outbox import Body
-from actorstream.actors.receipt import BatchReceipt, Receipt
+from actorstream.actors.receipt import Receipt
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.backoff import BackoffPolicy
@@ -30,6 +31,7 @@ from actorstream.options import (
     Replay,
     StreamArguments,
     Token,
+    WhenAway,
 )
 from actorstream.producer import Producer
 from actorstream.routing import HashRouting, KeyRouting, Routing
@@ -79,6 +81,7 @@ __all__ = [
     "StreamMetadata",
     "StreamStatistics",
     "Token",
+    "WhenAway",
     "blocking",
     "connect",
     "errors",

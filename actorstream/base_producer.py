@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from actorstream.actors import messages as m
-from actorstream.actors.outbox import Body
-from actorstream.actors.receipt import BatchReceipt, Receipt
+from actorstream.actors.batch import BatchReceipt
+from actorstream.actors.encoding import Body
+from actorstream.actors.receipt import Receipt
 from actorstream.errors import ActorStreamError
 
 YIELD_EVERY = 512
@@ -60,18 +61,24 @@ class BaseProducer(ABC):
         """The actor behind this producer; valid across restarts, dead once the producer is closed."""
 
     @abstractmethod
-    async def send(self, message: Body, *, publishing_id: int | None = None) -> Receipt:
+    async def send(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> Receipt:
         """Queue one message, and return its receipt as soon as it is accepted."""
 
     @abstractmethod
-    def try_send(self, message: Body, *, publishing_id: int | None = None) -> Receipt | None:
+    def try_send(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> Receipt | None:
         """Queue one message if it is accepted at this moment, from any thread; None when it is not."""
 
     @abstractmethod
     async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """Queue many messages, and return one receipt for all of them as soon as they are accepted."""
 
-    async def send_wait(self, message: Body, *, publishing_id: int | None = None) -> None:
+    async def send_wait(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> None:
         """Send one message and wait until it is confirmed.
 
         Cancelling it while it waits for the confirm does not take the message back.
@@ -80,7 +87,7 @@ class BaseProducer(ABC):
             PublishError: it was refused, or is unconfirmed at the deadline.
             and whatever `send` raises.
         """
-        await (await self.send(message, publishing_id=publishing_id))
+        await (await self.send(message, publishing_id=publishing_id, filter_value=filter_value))
 
     @abstractmethod
     async def flush(self, timeout: float | None = None) -> None:
@@ -104,9 +111,9 @@ class BaseProducer(ABC):
     async def _close(self, timeout: float) -> None:
         """Do what `close` says, once."""
 
-    async def _let_others_work(self) -> None:
-        """Let the loop turn now and then; before a message is accepted, since nothing may be cancelled after that."""
-        self._since_yield += 1
+    async def _let_others_work(self, messages: int = 1) -> None:
+        """Let the loop turn now and then; before messages are accepted, since nothing may be cancelled after that."""
+        self._since_yield += messages
         if self._since_yield >= YIELD_EVERY:
             self._since_yield = 0
             await asyncio.sleep(0)

@@ -25,11 +25,13 @@ from actorstream import (
     consumer as asynchronous_consumer,
     producer as asynchronous_producer,
 )
-from actorstream.actors.outbox import Body
-from actorstream.actors.receipt import BatchReceipt, Receipt
+from actorstream.actors.batch import BatchReceipt
+from actorstream.actors.encoding import Body
+from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
+from actorstream.compression import Compression
 from actorstream.consuming import OffsetLike
 from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
@@ -112,20 +114,32 @@ class Producer:
         self.asynchronous = producer
         """The handle behind this one: its properties (`confirmed`, `ref`, …) may be read from any thread."""
 
-    def send(self, message: Body, *, publishing_id: int | None = None) -> Receipt:
+    def send(self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None) -> Receipt:
         """Queue one message; `Receipt.result()` blocks for its outcome. See `Producer.send`."""
-        receipt = self.asynchronous.try_send(message, publishing_id=publishing_id)
+        receipt = self.asynchronous.try_send(message, publishing_id=publishing_id, filter_value=filter_value)
         if receipt is not None:
             return receipt
-        return self._runner.run(self.asynchronous.send(message, publishing_id=publishing_id))
+        return self._runner.run(self.asynchronous.send(message, publishing_id=publishing_id, filter_value=filter_value))
 
     def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """See `Producer.send_batch`."""
         return self._runner.run(self.asynchronous.send_batch(messages))
 
-    def send_wait(self, message: Body, *, publishing_id: int | None = None) -> None:
+    def send_sub_entry(
+        self,
+        messages: Iterable[Body],
+        *,
+        compression: Compression | str | None = None,
+        publishing_id: int | None = None,
+    ) -> Receipt:
+        """See `Producer.send_sub_entry`."""
+        return self._runner.run(
+            self.asynchronous.send_sub_entry(messages, compression=compression, publishing_id=publishing_id)
+        )
+
+    def send_wait(self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None) -> None:
         """See `Producer.send_wait`."""
-        self._runner.run(self.asynchronous.send_wait(message, publishing_id=publishing_id))
+        self._runner.run(self.asynchronous.send_wait(message, publishing_id=publishing_id, filter_value=filter_value))
 
     def flush(self, timeout: float | None = None) -> None:
         """See `Producer.flush`."""

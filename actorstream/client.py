@@ -14,6 +14,7 @@ from actorstream.actors import messages as m
 from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
 from actorstream.actors.future import Channel
+from actorstream.actors.grouping import Grouping
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Home
@@ -131,6 +132,8 @@ class Client(SuperStreamAdministration, ConsumerFactory):
             named=bool(options.name),
             max_messages=options.max_unconfirmed,
             max_bytes=options.max_unconfirmed_bytes,
+            when_away=options.when_away,
+            grouping=Grouping(options.sub_entry_size, options.codec) if options.sub_entry_size > 1 else None,
             on_settled=confirm_dispatcher(asyncio.get_running_loop(), on_confirm) if on_confirm else None,
         )
         return Producer(self, stream, options, outbox, self._close_timeout_s)

@@ -390,6 +390,13 @@ class PartitionsChanged(ActorStreamError):
         self.removed = removed
 
 
+class BrokerAway(PublishError):
+    """There is no connection to the stream's leader, and `WhenAway.FAIL` says not to wait for one.
+
+    The message was not accepted, and can be sent again.
+    """
+
+
 class PublisherFenced(ActorStreamError):
     """The broker holds a higher publishing id under this producer's name than it has sent: somebody else has sent it.
 

@@ -9,14 +9,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from actorstream.actors import messages as m
+from actorstream.actors.batch import BatchReceipt, Run
 from actorstream.actors.calls import tell
+from actorstream.actors.encoding import FILTERED, Body, Encoder
+from actorstream.actors.entries import NEVER
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.outbox import NEVER, Body, Outbox, encode_entry
-from actorstream.actors.receipt import BatchReceipt, Receipt
+from actorstream.actors.outbox import Outbox
+from actorstream.actors.receipt import Receipt
 from actorstream.actors.tree import Tree
-from actorstream.base_producer import BaseProducer
-from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, PublishError, Unconfirmed
+from actorstream.base_producer import YIELD_EVERY, BaseProducer
+from actorstream.compression import Compression, parse as parse_compression
+from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, Unconfirmed
 from actorstream.options import ProducerOptions
+from actorstream.wire.capabilities import Feature
 
 if TYPE_CHECKING:
     from actorstream.client import Client
@@ -35,6 +40,7 @@ class Producer(BaseProducer):
         self._stream = stream
         self._options = options
         self._outbox = outbox
+        self._encoder = Encoder(options)
         self._loop = asyncio.get_running_loop()
         self._ref: m.Ref | None = None
         self._ready: LoopFuture[None] = LoopFuture()
@@ -66,7 +72,9 @@ class Producer(BaseProducer):
             raise Closed(f"the producer of {self._stream!r} was never started")
         return self._ref
 
-    async def send(self, message: Body, *, publishing_id: int | None = None) -> Receipt:
+    async def send(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> Receipt:
         """Queue one message, and return its receipt as soon as it is accepted.
 
         Waits while `max_unconfirmed` messages (or bytes) have no outcome. Await the receipt to learn the outcome.
@@ -76,37 +84,77 @@ class Producer(BaseProducer):
             message: bytes, text, or a `Message`.
             publishing_id: for deduplication by the caller's own numbers: above all earlier ones of this producer's
                 name. A producer takes all its ids from the caller, or none.
+            filter_value: what consumers may filter the stream by; instead of the one that the producer's option
+                `filter_value` would find. Needs RabbitMQ 3.13.
 
         Raises:
-            InvalidArgument: it cannot be encoded, or the id does not fit; nothing was queued.
+            InvalidArgument: it cannot be encoded, or the id or the filter value does not fit; nothing was queued.
             MessageTooLarge: it does not fit a frame; nothing was queued.
             OutboxFull: no room within `send_timeout_s`; nothing was queued.
+            BrokerAway: there is no connection, and the option `when_away` says to fail then; nothing was queued.
+            UnsupportedByBroker: it does not know filter values; nothing was queued.
             Closed: the producer is closed; the error that ended it is chained.
         """
         await self._let_others_work()
-        wire = self._encode(message)
-        return self._offer(wire, publishing_id) or await self._offer_when_room(wire, publishing_id)
+        receipt = self._encode(message, publishing_id, filter_value)
+        return receipt if self._offer(receipt) else await self._offer_when_room(receipt)
 
-    def try_send(self, message: Body, *, publishing_id: int | None = None) -> Receipt | None:
+    def try_send(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> Receipt | None:
         """Queue one message if there is room at this moment, from any thread; None when there is none.
 
         Raises:
-            InvalidArgument, MessageTooLarge, Closed: as `send`.
+            InvalidArgument, MessageTooLarge, BrokerAway, UnsupportedByBroker, Closed: as `send`.
         """
-        return self._offer(self._encode(message), publishing_id)
+        receipt = self._encode(message, publishing_id, filter_value)
+        return receipt if self._offer(receipt) else None
 
     async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """Queue many messages, and return one receipt for all of them as soon as they are accepted.
 
-        All are encoded before the first is queued, so that a bad one leaves nothing behind. When it is cancelled, or
-        raises `OutboxFull`, while waiting for room, those that were queued before go on.
+        All are encoded before the first is queued, so that a bad one leaves nothing behind. As many as there is room
+        for are accepted in one step. When it is cancelled, or raises `OutboxFull`, while waiting for room for the
+        others, those that were queued before go on.
 
         Raises:
             InvalidArgument, MessageTooLarge: one cannot be sent; nothing was queued.
-            OutboxFull, Closed: as for `send`.
+            OutboxFull, BrokerAway, Closed: as for `send`.
         """
-        wires = [self._encode(message) for message in messages]
-        return BatchReceipt([self._offer(wire, None) or await self._offer_when_room(wire, None) for wire in wires])
+        wires = [self._encoder.encode(message) for message in messages]
+        if wires:
+            self._outbox.check_size(max(map(len, wires)))
+        return BatchReceipt(await self._offer_all(wires))
+
+    async def send_sub_entry(
+        self,
+        messages: Iterable[Body],
+        *,
+        compression: Compression | str | None = None,
+        publishing_id: int | None = None,
+    ) -> Receipt:
+        """Queue many messages as one sub-entry: they share a publishing id, a confirm, and an outcome.
+
+        They are stored together, or dropped together as a duplicate. Compression is done here and now, and takes its
+        time on the caller's loop: some 20 ms for a megabyte with gzip, far less with lz4.
+
+        Args:
+            messages: 1 to 65,535 of them, of 64 MiB at most; they have no filter values.
+            compression: "none", "gzip", "snappy", "lz4", "zstd"; by default the producer's option `compression`.
+            publishing_id: as for `send`, for all of them.
+
+        Raises:
+            InvalidArgument: one cannot be encoded, there are none or too many, or the producer filters.
+            CompressionError: the codec is not installed.
+            MessageTooLarge: the sub-entry does not fit a frame; nothing was queued.
+            OutboxFull, BrokerAway, Closed: as for `send`.
+        """
+        codec = self._options.codec if compression is None else parse_compression(compression)
+        wire, count = self._encoder.encode_sub_entry(messages, codec)
+        await self._let_others_work(count)
+        self._outbox.check_size(len(wire))
+        receipt = Receipt(wire, publishing_id, messages=count)
+        return receipt if self._offer(receipt) else await self._offer_when_room(receipt)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until every message accepted so far has its outcome; what is sent meanwhile is not waited for.
@@ -115,12 +163,11 @@ class Producer(BaseProducer):
             TimeoutError: not within so many seconds; the messages go on.
         """
         outbox = self._outbox
-        accepted = outbox.accepted
+        accepted = outbox.room.accepted
         async with asyncio.timeout(timeout):
-            for receipt in reversed(outbox.without_outcome()):  # the last one first: few are left to wait for then
-                with contextlib.suppress(PublishError, InvalidArgument):
-                    await receipt
-            await self._until(lambda: outbox.accepted - outbox.undecided >= accepted)  # they are counted, too
+            for lot in reversed(outbox.without_outcome()):  # the last one first: few are left to wait for then
+                await lot.outcome()
+            await self._until(lambda: outbox.room.accepted - outbox.undecided >= accepted)  # they are counted, too
 
     async def last_publishing_id(self) -> int:
         """The highest publishing id that the broker holds under this producer's name; 0 when there is none.
@@ -136,7 +183,7 @@ class Producer(BaseProducer):
         try:
             if self._closed is None:
                 self._closed = Closed(f"the producer of {self._stream!r} was closed")
-                self._outbox.wake()  # those who wait for room
+                self._outbox.room.wake_all()
                 await self._drain(timeout)
         finally:
             try:
@@ -175,55 +222,100 @@ class Producer(BaseProducer):
             lambda reason: gone(self, self._ready, reason),
         )
 
-    def _encode(self, message: Body) -> bytes:
-        wire = encode_entry(message, raw=self._options.raw)
-        self._outbox.check_size(wire)
-        return wire
+    def _encode(self, message: Body, publishing_id: int | None, filter_value: str | None) -> Receipt:
+        if filter_value is None:
+            wire, version = self._encoder.encode(message), self._encoder.version
+        else:
+            self._check_filters()
+            wire, version = self._encoder.encode_filtered(message, filter_value), FILTERED
+        self._outbox.check_size(len(wire))
+        return Receipt(wire, publishing_id, version=version)
 
-    def _offer(self, wire: bytes, publishing_id: int | None) -> Receipt | None:
+    def _check_filters(self) -> None:
+        if self._options.sub_entry_size > 1:
+            raise InvalidArgument(
+                "filter_value and sub_entry_size exclude each other: the protocol has no filter values in sub-entries"
+            )
+        if self._outbox.negotiated is not None:
+            self._outbox.negotiated.require(Feature.FILTERING)
+
+    def _deadline(self) -> float:
+        timeout = self._options.confirm_timeout_s
+        return NEVER if timeout is None else self._loop.time() + timeout
+
+    def _check_open(self) -> None:
         if self._closed is not None:
             raise Closed(f"the producer of {self._stream!r} is closed") from self._closed
-        timeout = self._options.confirm_timeout_s
-        deadline = NEVER if timeout is None else self._loop.time() + timeout
-        accepted = self._outbox.offer(wire, deadline, publishing_id)
-        if accepted is None:
-            return None
-        receipt, is_first = accepted
+
+    def _offer(self, receipt: Receipt) -> bool:
+        """Have it accepted, if there is room."""
+        self._check_open()
+        receipt.deadline = self._deadline()
+        is_first = self._outbox.offer(receipt)
         if is_first:
             tell(self._ref, m.Flush())
+        return is_first is not None
+
+    async def _offer_when_room(self, receipt: Receipt) -> Receipt:
+        await self._when_room(receipt.messages, receipt.size, lambda: self._offer(receipt))
         return receipt
 
-    async def _offer_when_room(self, wire: bytes, publishing_id: int | None) -> Receipt:
-        """Wait for room in turn, again if somebody else was faster."""
-        receipt: Receipt | None = None
+    async def _offer_all(self, wires: list[bytes]) -> list[Run]:
+        """Have all accepted: at once what there is room for, the others as room comes up."""
+        runs: list[Run] = []
+        left = wires
+
+        def offer_some() -> bool:
+            nonlocal left
+            self._check_open()
+            accepted = self._outbox.offer_many(left, self._encoder.version, self._deadline())
+            if accepted is None:
+                return False
+            more, is_first = accepted
+            if is_first:
+                tell(self._ref, m.Flush())
+            runs.extend(more)
+            left = left[sum(map(len, more)) :]
+            return True
+
+        while left:
+            await self._let_others_work(YIELD_EVERY if runs else len(left))
+            if not offer_some():
+                await self._when_room(1, len(left[0]), offer_some)
+        return runs
+
+    async def _when_room(self, messages: int, size: int, offer: Callable[[], bool]) -> None:
+        """Wait for room in turn, again if somebody else was faster, until `offer` has used it."""
+        room = self._outbox.room
         again = False
         try:
             async with asyncio.timeout(self._options.send_timeout_s):
-                while receipt is None:
-                    turn = self._outbox.room(len(wire), again=again)
+                while True:
+                    turn = room.wait(messages, size, again=again)
                     try:
+                        self._outbox.check_wait()
                         await turn
-                        receipt = self._offer(wire, publishing_id)
+                        if offer():
+                            return
                     except BaseException:
-                        self._outbox.leave_room(len(wire), turn)
+                        room.leave(turn)
                         raise
                     again = True
         except TimeoutError:
             raise OutboxFull(
-                f"{self._outbox.held} messages ({self._outbox.held_bytes} bytes) are unconfirmed, and no room "
+                f"{room.held} messages ({room.held_bytes} bytes) are unconfirmed, and no room "
                 f"came up within {self._options.send_timeout_s:g} s"
             ) from None
-        return receipt
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that only the settling of messages can bring about."""
         while not condition():
-            change: LoopFuture[None] = self._outbox.change()
+            change = self._outbox.changed.wait()
             try:
                 if not condition():  # it may have come true before the wait was registered
                     await change
             finally:
-                self._outbox.ignore(change)
+                self._outbox.changed.ignore(change)
 
     def _gone(self, reason: BaseException | None) -> None:
         """The actor ended for good (called on the tree's loop)."""

@@ -5,69 +5,59 @@ publish; the *publisher actor* alone takes them, and settles them when the broke
 different threads: a lock makes each offer one step (is there room, is it open, is its id in order, who wakes the
 actor), everything else has one writer.
 
-An entry is `pending` (accepted, without an id), then in the `window` (has an id, was or will be sent), then settled.
-It leaves with exactly one outcome. A named publisher keeps an entry whose deadline has passed in the window, since a
-gap in the replay would let the broker take a later id for the highest and drop what is sent again (F26, F38).
+A lot is in the queue (accepted, without an id), then its entries are in the window (they have ids, and were or will be
+sent), then they are settled. Each message leaves with exactly one outcome. A named publisher keeps an entry whose
+deadline has passed in the window, since a gap in the replay would let the broker take a later id for the highest and
+drop what is sent again (F26, F38).
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from actorstream.actors.future import LoopFuture
+from actorstream.actors.batch import Run
+from actorstream.actors.entries import NEVER, Entries, Failure, Lot, Outgoing, Settlement
+from actorstream.actors.grouping import Grouping
+from actorstream.actors.messages import Negotiated
 from actorstream.actors.receipt import Receipt
+from actorstream.actors.room import Bell, Room
 from actorstream.errors import (
+    BrokerAway,
     Closed,
     InvalidArgument,
     MessageTooLarge,
+    OutboxFull,
     PublisherFenced,
-    PublishError,
     PublishRejected,
     Unconfirmed,
 )
-from actorstream.wire.message import Message
-from actorstream.wire.publish import PUBLISH_OVERHEAD, data_entry, raw_entry
+from actorstream.options import WhenAway
+from actorstream.wire.publish import PUBLISH_OVERHEAD
 
 PUBLISHING_ID_MAX = 2**64 - 1
-NEVER = float("inf")
+
+FLUSH_MESSAGES = 2_048
+FLUSH_BYTES = 1_048_576
+"""What one flush takes, at most, before the actor looks what else there is to do; a lot is never divided for it."""
+
 _ALONE = PUBLISH_OVERHEAD - 4
 """What counts against frame_max besides the entry, when it is alone in its frame."""
 
 
-Body = bytes | bytearray | memoryview | str | Message
-"""What can be published: bytes, text (stored as UTF-8), or a whole AMQP 1.0 message."""
-
-
-def encode_entry(body: Body, *, raw: bool) -> bytes:
-    """A message as it stands in a Publish frame, after its publishing id.
-
-    `raw` stores bytes and text as they are, not as the data section of an AMQP 1.0 message.
-
-    Raises:
-        InvalidArgument, MessageCodecError: it cannot be encoded.
-    """
-    if isinstance(body, Message):
-        if raw:
-            raise InvalidArgument("a raw producer takes bytes: encode the message, or make the producer without raw")
-        return raw_entry(body.encode())
-    if isinstance(body, str):
-        try:
-            body = body.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidArgument(f"the text cannot be encoded in UTF-8: {error}") from None
-    elif isinstance(body, (bytearray, memoryview)):
-        body = bytes(body)
-    if not isinstance(body, bytes):
-        raise InvalidArgument(f"a message is bytes, text or a Message, not {type(body).__name__}")
-    return raw_entry(body) if raw else data_entry(body)
-
-
 class Outbox:
-    """The unconfirmed window of one logical publisher; see the module."""
+    """The unconfirmed window of one logical publisher, and the queue in front of it; see the module.
+
+    Attributes:
+        negotiated: what the publisher's last connection can do; None before the first one.
+        filtered: whether it has taken an entry with a filter value, which not every broker understands.
+        confirmed, failed: messages with that outcome so far.
+        room: the bounds, and who waits.
+        changed: rung when some message has got its outcome or given up its room.
+    """
 
     def __init__(
         self,
@@ -75,87 +65,106 @@ class Outbox:
         named: bool,
         max_messages: int,
         max_bytes: int,
+        when_away: WhenAway = WhenAway.WAIT,
+        grouping: Grouping | None = None,
         on_settled: Callable[[list[Receipt]], None] | None = None,
     ) -> None:
         self.named = named
-        self.max_messages = max_messages
-        self.max_bytes = max_bytes
         self.on_settled = on_settled
-        self.frame_max = 0
+        self.filtered = False
         self.confirmed = 0
         self.failed = 0
-        self._pending: deque[Receipt] = deque()
-        self._window: dict[int, Receipt] = {}
+        self.room = Room(max_messages, max_bytes)
+        self.changed = Bell()
+        self._when_away = when_away
+        self.negotiated: Negotiated | None = None
+        self._attached = False
+        self._frame_max = 0
+        self._lowered = False  # something may be queued that no longer fits
+        self._grouping = grouping
+        self._queue: deque[Lot] = deque()
+        self._window: dict[int, Entries] = {}
         self._last_id = 0
         self._last_sent = -1
         self._found = 0  # which is no news: who gives ids may begin with some that are stored, to have them dropped
-        self._last_given = -1
         # Written under the lock, by whoever offers:
         self._offering = threading.Lock()
         self._ended = False
-        self._accepted = 0
-        self._accepted_bytes = 0
-        # Written by the actor's side alone:
-        self._released = 0
-        self._released_bytes = 0
-        # Written by both:
-        self._waiting = threading.Lock()
-        self._waiters: deque[LoopFuture[None]] = deque()
-        self._room_waiters: deque[tuple[int, LoopFuture[None]]] = deque()
+        self._last_given = -1
 
     # Whoever offers: any thread ----------------------------------------------------------------------------------
 
-    def has_room(self, size: int) -> bool:
-        """Whether an entry of so many bytes would be accepted now. An entry above the byte limit gets in alone."""
-        return self._fits(self.held, self.held_bytes, size)
+    def check_size(self, size: int) -> None:
+        """Raise `MessageTooLarge` for an entry of so many bytes, if it would not fit a frame of its own."""
+        if self.frame_max and size + _ALONE > self.frame_max:
+            raise MessageTooLarge(size + _ALONE, self.frame_max)
 
-    def _fits(self, held: int, held_bytes: int, size: int) -> bool:
-        return held == 0 or (held < self.max_messages and held_bytes + size <= self.max_bytes)
-
-    def check_size(self, wire: bytes) -> None:
-        """Raise `MessageTooLarge` for an entry that would not fit a frame of its own."""
-        if self.frame_max and len(wire) + _ALONE > self.frame_max:
-            raise MessageTooLarge(len(wire) + _ALONE, self.frame_max)
-
-    def offer(self, wire: bytes, deadline: float, publishing_id: int | None = None) -> tuple[Receipt, bool] | None:
-        """Accept an entry; None when there is no room for it.
-
-        Args:
-            wire: the entry's bytes after the publishing id.
-            deadline: when its receipt gives up, on the clock of the tree's loop; `NEVER` for never.
-            publishing_id: given by the user, above all earlier ones; None lets the outbox count.
+    def offer(self, receipt: Receipt) -> bool | None:
+        """Accept one entry; None when there is no room for it, and it may be offered again.
 
         Returns:
-            Its receipt, and whether the caller has to wake the actor: it is the first that waits.
+            Whether the caller has to wake the actor: it is the first that waits.
 
         Raises:
             Closed: `end` was called.
-            InvalidArgument: the id does not fit.
+            BrokerAway: there is no connection, and the producer's option says to fail then.
+            InvalidArgument: the publishing id does not fit.
         """
-        receipt = Receipt(wire, deadline, -1 if publishing_id is None else publishing_id)
         with self._offering:
-            if self._ended:
-                raise Closed("the producer is closed")
-            if not self.has_room(len(wire)):
+            self._check_open()
+            size = len(receipt.wire)
+            if not self.room.fits(receipt.messages, size):
                 return None
-            if publishing_id is not None:
-                self._check_given(publishing_id)
-            elif self._last_given >= 0:
-                raise InvalidArgument(
-                    "this producer's publishing ids are given by its user: give one with each message"
-                )
-            self._accepted += 1
-            self._accepted_bytes += len(wire)
-            self._pending.append(receipt)
-            # Looked at after the append: whoever was there before is still to be taken, and the actor looks again after
-            # each one that it takes. Under the lock, or of two who append at once each would leave it to the other.
-            return receipt, len(self._pending) == 1
+            if receipt.given_id is None:
+                self._check_counted()
+            else:
+                self._check_given(receipt.given_id)
+            self.room.take(receipt.messages, size)
+            return self._accept(receipt)
+
+    def offer_many(self, wires: Sequence[bytes], version: int, deadline: float) -> tuple[list[Run], bool] | None:
+        """Accept as many entries as there is room for, from the first on, in one step; None when there is none.
+
+        Returns:
+            What was accepted, and whether the caller has to wake the actor.
+
+        Raises:
+            Closed, BrokerAway, InvalidArgument: as for `offer`.
+        """
+        with self._offering:
+            self._check_open()
+            self._check_counted()
+            count = self.room.how_many(map(len, wires))
+            if not count:
+                return None
+            runs = list(_runs(wires[:count], version, deadline))
+            self.room.take(count, sum(run.size for run in runs))
+            wakes = [self._accept(run) for run in runs]
+            return runs, wakes[0]
+
+    def _accept(self, lot: Lot) -> bool:
+        if lot.version > 1:
+            self.filtered = True
+        self._queue.append(lot)
+        # Looked at after the append: whoever was there before is still to be taken, and the actor looks again after it
+        # has taken some. Under the lock, or of two who append at once each would leave it to the other.
+        return len(self._queue) == 1
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise Closed("the producer is closed")
+        if self._when_away is WhenAway.FAIL and not self._attached:
+            raise BrokerAway("there is no connection to the stream's leader at this moment; the message was not sent")
+
+    def _check_counted(self) -> None:
+        if self._last_given >= 0:
+            raise InvalidArgument("this producer's publishing ids are given by its user: give one with each message")
 
     def _check_given(self, publishing_id: int) -> None:
         is_integer = isinstance(publishing_id, int) and not isinstance(publishing_id, bool)
         if not is_integer or not 0 <= publishing_id <= PUBLISHING_ID_MAX:
             raise InvalidArgument(f"a publishing id is an integer from 0 to 2**64-1, not {publishing_id!r}")
-        if self._accepted and self._last_given < 0:
+        if self.room.accepted and self._last_given < 0:
             raise InvalidArgument("this producer counts its publishing ids itself: give one from the first message on")
         if publishing_id <= self._last_given:
             raise InvalidArgument(
@@ -164,103 +173,40 @@ class Outbox:
             )
         self._last_given = publishing_id
 
-    def change(self) -> LoopFuture[None]:
-        """A future that is set when some message has got its outcome or given up its room."""
-        future: LoopFuture[None] = LoopFuture()
-        self._waiters.append(future)
-        return future
-
-    def ignore(self, future: LoopFuture[None]) -> None:
-        """Withdraw a `change` that nobody waits for any more."""
-        with contextlib.suppress(ValueError):  # it was set
-            self._waiters.remove(future)
-
-    def room(self, size: int, *, again: bool = False) -> LoopFuture[None]:
-        """A future that is set when it is this one's turn, and there is room for so many bytes.
-
-        In turn, and no more of them than find room: if all who wait were woken with each confirm, to look and to wait
-        again, the time that they take would grow with their square. Whoever was woken and found that somebody else had
-        been faster waits `again`: at the head.
-        """
-        future: LoopFuture[None] = LoopFuture()
-        with self._waiting:
-            (self._room_waiters.appendleft if again else self._room_waiters.append)((size, future))
-        self.wake_for_room()  # it may have come up before we stood in the queue
-        return future
-
-    def leave_room(self, size: int, future: LoopFuture[None]) -> None:
-        """Withdraw a `room` that was not used: whoever is next in the queue may have it."""
-        with self._waiting, contextlib.suppress(ValueError):
-            if not future.done():
-                self._room_waiters.remove((size, future))
-        self.wake_for_room()
-
-    def wake_for_room(self) -> None:
-        """Set as many of `room`, from the head of the queue, as there is room for; all of them after `end`."""
-        if not self._room_waiters:
-            return
-        woken: list[LoopFuture[None]] = []
-        with self._waiting:
-            waiters, count, size = self._room_waiters, self.held, self.held_bytes
-            while waiters and (self._ended or self._fits(count, size, waiters[0][0])):
-                entry, future = waiters.popleft()
-                count, size = count + 1, size + entry
-                woken.append(future)
-        for future in woken:
-            future.try_set(None)
-
-    def wake(self) -> None:
-        """Set every `change` and `room`: something else has happened that those who wait should look at."""
-        self._wake_changes()
-        with self._waiting:
-            woken = [future for _, future in self._room_waiters]
-            self._room_waiters.clear()
-        for future in woken:
-            future.try_set(None)
-
-    def _wake_changes(self) -> None:
-        for _ in range(len(self._waiters)):  # not those who look, and then wait again, meanwhile
-            try:
-                future = self._waiters.popleft()
-            except IndexError:  # another thread was faster
-                return
-            future.try_set(None)
-
-    @property
-    def accepted(self) -> int:
-        """Messages accepted so far."""
-        return self._accepted
+    def check_wait(self) -> None:
+        """Raise `OutboxFull` if whoever has found no room is not to wait for it: the broker is away, and so chosen."""
+        if self._when_away is WhenAway.BUFFER and not self._attached:
+            raise OutboxFull(
+                f"{self.room.held} messages ({self.room.held_bytes} bytes) are unconfirmed, and there is no connection "
+                "to the stream's leader at this moment"
+            )
 
     @property
     def undecided(self) -> int:
         """Messages without an outcome."""
-        return self._accepted - self.confirmed - self.failed
+        return self.room.accepted - self.confirmed - self.failed
 
-    def without_outcome(self) -> list[Receipt]:
+    def without_outcome(self) -> list[Lot]:
         """What was accepted so far and has no outcome yet, in its order."""
-        queued = list(self._pending)  # before the window: what moves meanwhile is in both, and not in neither
-        return [receipt for receipt in (*self._window.values(), *queued) if not receipt.done]
-
-    @property
-    def held(self) -> int:
-        """Messages that hold room: queued, in flight, or kept for the replay although their deadline has passed."""
-        return self._accepted - self._released
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes that these messages hold."""
-        return self._accepted_bytes - self._released_bytes
+        queued = list(self._queue)  # before the window: what moves meanwhile is in both, and not in neither
+        sent = [lot for entries in dict.fromkeys(list(self._window.values())) for lot in entries.lots]
+        return [lot for lot in dict.fromkeys((*sent, *queued)) if lot.undecided]
 
     @property
     def queued(self) -> int:
         """Messages that were not sent yet."""
-        return len(self._pending)
+        return sum(lot.undecided for lot in list(self._queue))
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether something was not sent yet."""
+        return bool(self._queue)
 
     # The actor's side -------------------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:
-        """Messages in the window: sent, or to be sent again."""
+        """Entries in the window: sent, or to be sent again."""
         return len(self._window)
 
     @property
@@ -268,143 +214,216 @@ class Outbox:
         """The highest publishing id used or seen; 0 when there is none."""
         return self._last_id
 
+    @property
+    def last_sent(self) -> int:
+        """The highest publishing id that was sent; -1 when nothing was."""
+        return self._last_sent
+
+    def attach(self) -> None:
+        """There is a connection, and what is accepted is sent at once."""
+        self._attached = True
+
+    def detach(self) -> None:
+        """There is none: whoever waits for room looks again whether to wait on."""
+        self._attached = False
+        if self._when_away is not WhenAway.WAIT:
+            self.room.wake_all()
+
     def continue_after(self, sequence: int) -> None:
         """Number new entries above what the broker has stored under this name (F26); never below our own window.
 
         Raises:
             PublisherFenced: the broker has a higher id under this name than any that we have sent.
         """
-        if self._last_sent >= 0 and sequence > max(self._last_sent, self._found):
-            raise PublisherFenced(sequence, self._last_sent)
+        self.check_fence(sequence)
         self._found = sequence
         self._last_id = max(self._last_id, sequence)
+        if self._grouping is not None:
+            self._grouping.sequence = sequence
 
-    def take(self) -> list[Receipt]:
-        """Move all that is pending into the window, each with its publishing id, in the order accepted.
+    def check_fence(self, sequence: int) -> None:
+        """Compare what the broker has stored under this name with what we have sent.
 
-        One that does not fit a frame fails here: it was queued when the broker before this one allowed larger ones.
+        Raises:
+            PublisherFenced: the broker has a higher id under this name than any that we have sent.
         """
-        taken: list[Receipt] = []
-        oversized: list[Receipt] = []
-        pending, window = self._pending, self._window
-        last_id = self._last_id
-        limit = self._limit
-        while pending:
-            receipt = pending[0]
-            if len(receipt.wire) > limit:
-                oversized.append(receipt)
-            else:
-                if receipt.publishing_id < 0:
-                    receipt.publishing_id = last_id + 1
-                last_id = receipt.publishing_id
-                window[last_id] = receipt
-                taken.append(receipt)
-            pending.popleft()  # only now: another thread that looks finds it in the one or in the other
-        self._last_id = last_id
-        if taken:
-            self._last_sent = last_id
-        if oversized:
-            self._fail((r, MessageTooLarge(len(r.wire) + _ALONE, self.frame_max)) for r in oversized)
-        return taken
+        if self._last_sent >= 0 and sequence > max(self._last_sent, self._found):
+            raise PublisherFenced(sequence, self._last_sent)
 
-    def replay(self) -> list[Receipt]:
-        """The whole window in its order, to be sent before anything new, under the same ids.
+    def take(self) -> Outgoing:
+        """Move lots from the queue into the window, each entry with its publishing id, in the order accepted.
 
-        One that does not fit a frame of the new connection cannot be sent again: its fate stays unknown.
+        About `FLUSH_MESSAGES` of them, or `FLUSH_BYTES`: then `is_queued` says whether there are more. What does not
+        fit a frame fails here: it was queued when the broker before this one allowed larger ones.
         """
-        oversized = [receipt for receipt in self._window.values() if len(receipt.wire) > self._limit]
-        for receipt in oversized:
-            del self._window[receipt.publishing_id]
-        if oversized:
-            text = f"it may be stored, and does not fit this broker's frame_max of {self.frame_max} to be sent again"
-            self._fail((receipt, Unconfirmed(text)) for receipt in oversized)
-        return list(self._window.values())
+        outgoing = Outgoing()
+        dropped = self._settlement()
+        if self._grouping is None:
+            self._take_lots(outgoing, dropped)
+        else:
+            self._take_groups(self._grouping, outgoing, dropped)
+        self._close_failed(dropped)
+        return outgoing
+
+    def _take_lots(self, outgoing: Outgoing, dropped: Settlement) -> None:
+        queue, limit = self._queue, self._limit
+        while queue and outgoing.count < FLUSH_MESSAGES and outgoing.size < FLUSH_BYTES:
+            lot = queue[0]
+            if not self._lowered or lot.drop_above(limit, self._too_large, dropped):
+                self._last_id = self._last_sent = lot.enter(self._window, self._last_id, outgoing)
+            queue.popleft()  # only now: another thread that looks finds it in the one or in the other
+
+    def _take_groups(self, grouping: Grouping, outgoing: Outgoing, dropped: Settlement) -> None:
+        queue = self._queue
+        lots: list[Lot] = []
+        messages = size = 0
+        while len(lots) < len(queue) and messages < FLUSH_MESSAGES and size < FLUSH_BYTES:
+            lot = queue[len(lots)]
+            lots.append(lot)
+            messages, size = messages + lot.messages, size + lot.size
+        for group in grouping.group(lots, self._limit, self._too_large, dropped):
+            self._last_id = self._last_sent = group.enter(self._window, self._last_id, outgoing)
+        for _ in lots:
+            queue.popleft()
+
+    @property
+    def frame_max(self) -> int:
+        """Of the connection that the publisher is attached to, or was; 0 for no limit."""
+        return self._frame_max
+
+    @frame_max.setter
+    def frame_max(self, frame_max: int) -> None:
+        if frame_max and (not self._frame_max or frame_max < self._frame_max):
+            # Once and for all: someone may have compared with the old one, and not have queued it yet.
+            self._lowered = self._lowered or bool(self._frame_max) or bool(self._queue)
+        self._frame_max = frame_max
 
     @property
     def _limit(self) -> float:
         """Bytes of the largest entry that may be sent."""
-        return self.frame_max - _ALONE if self.frame_max else math.inf
+        return self._frame_max - _ALONE if self._frame_max else math.inf
 
-    def confirm(self, ids: Iterable[int]) -> None:
+    def _too_large(self, size: int) -> MessageTooLarge:
+        return MessageTooLarge(size + _ALONE, self.frame_max)
+
+    def replay(self) -> Outgoing:
+        """The whole window in its order, to be sent before anything new, under the same ids and in the same groups.
+
+        What does not fit a frame of the new connection cannot be sent again: its fate stays unknown.
+        """
+        outgoing = Outgoing()
+        oversized: list[int] = []
+        for publishing_id, entries in self._window.items():
+            wire = entries.wire_of(publishing_id)
+            if len(wire) > self._limit:
+                oversized.append(publishing_id)
+            else:
+                outgoing.append(entries.version, publishing_id, wire)
+        text = f"it may be stored, and does not fit this broker's frame_max of {self.frame_max} to be sent again"
+        self._decide(oversized, partial(Unconfirmed, text))
+        return outgoing
+
+    def confirm(self, ids: Sequence[int]) -> None:
         """The broker confirmed these ids: a set, never cumulative. Unknown ones (late, repeated) are ignored."""
-        pop = self._window.pop
-        settled: list[Receipt] = []
-        size = count = 0
-        for publishing_id in ids:
-            receipt = pop(publishing_id, None)
-            if receipt is not None:
-                count += 1
-                size += len(receipt.wire)
-                if receipt.settle():
-                    settled.append(receipt)
-        self.confirmed += len(settled)
-        self._release(count, size, settled)
+        self._decide(ids, None)
 
     def reject(self, failures: Iterable[tuple[int, int]]) -> None:
         """The broker refused these (publishing id, code); they are not replayed (F43)."""
-        self._fail(
-            (receipt, PublishRejected(code))
-            for publishing_id, code in failures
-            if (receipt := self._window.pop(publishing_id, None)) is not None
-        )
+        for publishing_id, code in failures:
+            self._decide((publishing_id,), partial(PublishRejected, code))
 
-    def fail_window(self, make: Callable[[], PublishError]) -> None:
+    def fail_window(self, failure: Failure) -> None:
         """Give everything that was sent its outcome: the fate is unknown and nobody will ask again."""
-        window, self._window = self._window, {}
-        self._fail((receipt, make()) for receipt in window.values())
+        self._decide(list(self._window), failure)
 
-    def end(self, make: Callable[[], PublishError]) -> None:
+    def end(self, failure: Failure) -> None:
         """Accept nothing any more, and give everything its outcome, sent or not. When the actor is gone; repeatable."""
         with self._offering:  # whoever offers at this moment gets in before, and has an outcome, or is told
             self._ended = True
-        self.fail_window(make)
-        pending, self._pending = self._pending, deque()
-        self._fail((receipt, make()) for receipt in pending)
+        self.room.end()
+        self.fail_window(failure)
+        self._refuse_queued(NEVER, failure)
 
     def expire(self, now: float) -> bool:
         """Settle what has passed its deadline as `Unconfirmed`; True when something that was sent is among it."""
-        sent: list[Receipt] = []
-        for receipt in self._window.values():
-            if receipt.deadline > now:
-                break
-            if not receipt.done:
-                sent.append(receipt)
-        if sent and not self.named:
-            for receipt in sent:
-                del self._window[receipt.publishing_id]
-            self._fail((receipt, Unconfirmed("no confirm by the deadline: it may be stored")) for receipt in sent)
-        elif sent:
-            settled = [r for r in sent if r.settle(Unconfirmed("no confirm by the deadline: it may be stored"))]
-            self.failed += len(settled)
-            self._release(0, 0, settled)
-        unsent: list[Receipt] = []
-        while self._pending and self._pending[0].deadline <= now:
-            unsent.append(self._pending.popleft())
-        self._fail((receipt, Unconfirmed("it was not sent by the deadline, and will not be")) for receipt in unsent)
-        return bool(sent)
+        sent = self._settlement()
+        failure = partial(Unconfirmed, "no confirm by the deadline: it may be stored")
+        over: list[int] = []
+        entries: Entries | None = None
+        is_over = False
+        for publishing_id, holder in self._window.items():
+            if holder is not entries:
+                if holder.deadline > now:
+                    break
+                entries, is_over = holder, holder.give_up(now, failure, sent)
+            if is_over:
+                over.append(publishing_id)
+        self._close_failed(sent)
+        if not self.named:
+            self._decide(over, failure)
+        self._refuse_queued(now, partial(Unconfirmed, "it was not sent by the deadline, and will not be"))
+        return sent.settled > 0
 
     def next_deadline(self) -> float:
         """When `expire` has something to do; `NEVER` when nothing waits."""
-        for receipt in self._window.values():
-            if not receipt.done:
-                return min(receipt.deadline, self._pending[0].deadline if self._pending else NEVER)
-        return self._pending[0].deadline if self._pending else NEVER
+        queued = self._queue[0].deadline if self._queue else NEVER
+        for entries in self._window.values():
+            if entries.undecided:
+                return min(entries.deadline, queued)
+        return queued
 
-    def _fail(self, failures: Iterable[tuple[Receipt, PublishError | MessageTooLarge]]) -> None:
-        settled: list[Receipt] = []
-        count = size = 0
-        for receipt, error in failures:
-            count += 1
-            size += len(receipt.wire)
-            if receipt.settle(error):
-                settled.append(receipt)
-        self.failed += len(settled)
-        self._release(count, size, settled)
+    # Books ------------------------------------------------------------------------------------------------------
 
-    def _release(self, count: int, size: int, settled: list[Receipt]) -> None:
-        self._released += count
-        self._released_bytes += size
-        if settled and self.on_settled is not None:
-            self.on_settled(settled)
-        self._wake_changes()
-        self.wake_for_room()
+    def _decide(self, ids: Sequence[int], failure: Failure | None) -> None:
+        """Take these out of the window, each with its outcome; neighbours of one lot in one step."""
+        pop = self._window.pop
+        found = [pop(publishing_id, None) for publishing_id in ids]
+        settlement = self._settlement()
+        count = len(found)
+        start = 0
+        while start < count:
+            entries = found[start]
+            end = start + 1
+            while end < count and found[end] is entries:
+                end += 1
+            if entries is not None:
+                entries.decide(ids[start:end], failure, settlement)
+            start = end
+        if failure is None:
+            self.confirmed += settlement.settled
+            self._close(settlement)
+        else:
+            self._close_failed(settlement)
+
+    def _refuse_queued(self, until: float, failure: Failure) -> None:
+        settlement = self._settlement()
+        while self._queue and self._queue[0].deadline <= until:
+            self._queue[0].refuse(failure, settlement)
+            self._queue.popleft()
+        self._close_failed(settlement)
+
+    def _settlement(self) -> Settlement:
+        return Settlement(with_receipts=self.on_settled is not None)
+
+    def _close_failed(self, settlement: Settlement) -> None:
+        self.failed += settlement.settled
+        self._close(settlement)
+
+    def _close(self, settlement: Settlement) -> None:
+        if settlement.receipts and self.on_settled is not None:
+            self.on_settled(settlement.receipts)
+        if settlement.settled or settlement.released:
+            self.room.release(settlement.released, settlement.released_bytes)
+            self.changed.ring()
+
+
+def _runs(wires: Sequence[bytes], version: int, deadline: float) -> Iterable[Run]:
+    """Lots of what one flush takes: so a flush never has to divide one."""
+    start = 0
+    while start < len(wires):
+        end, size = start, 0
+        while end < len(wires) and end - start < FLUSH_MESSAGES and size < FLUSH_BYTES:
+            size += len(wires[end])
+            end += 1
+        yield Run(list(wires[start:end]), version=version, deadline=deadline)
+        start = end

@@ -15,9 +15,11 @@ import pykka
 from actorstream import events
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
+from actorstream.actors.encoding import Encoder
+from actorstream.actors.entries import NEVER, Outgoing
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Publish, Published
-from actorstream.actors.outbox import NEVER, Outbox, encode_entry
+from actorstream.actors.outbox import Outbox
 from actorstream.actors.pool import PUBLISHING, lease, next_attachment
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Down, Retry, StreamActor, ask
@@ -31,6 +33,7 @@ from actorstream.errors import (
 )
 from actorstream.options import Endpoint, ProducerOptions, Replay
 from actorstream.wire import commands as c
+from actorstream.wire.capabilities import Feature
 from actorstream.wire.constants import ResponseCode
 from actorstream.wire.publish import publish_frames
 
@@ -57,6 +60,7 @@ class Publisher(StreamActor):
         self._stream = stream
         self._options = options
         self._outbox = outbox
+        self._encoder = Encoder(options)
         self._locator = locator
         self._pool = pool
         self._emit = emit
@@ -105,10 +109,14 @@ class Publisher(StreamActor):
         negotiated: m.Negotiated = await ask(slot.connection, m.Open())
         self.monitor(slot.connection)
         self._frame_max = self._outbox.frame_max = negotiated.frame_max
+        self._outbox.negotiated = negotiated
+        if self._outbox.filtered or self._options.filter_value is not None:
+            negotiated.require(Feature.FILTERING)  # its brokers before this one may have been newer
         await self._declare(slot)
         if self._options.name:
             await self._continue_sequence(slot)
         self._connection = slot.connection
+        self._outbox.attach()
         self._doing = "publishing"
         self._moved_to(slot.endpoint)
         self._send(self._outbox.replay())
@@ -142,7 +150,7 @@ class Publisher(StreamActor):
 
     def on_stop(self) -> None:
         """The connection takes the publisher off the broker when it sees this actor go; the window stays."""
-        self._connection = None
+        self._detach()
         if self._slot is not None and self._slot_is_ours:
             tell(self._pool, m.Release(self._slot))
 
@@ -197,14 +205,14 @@ class Publisher(StreamActor):
         return done
 
     def _accept(self, message: Publish) -> Receipt:
-        wire = encode_entry(message.body, raw=self._options.raw)
-        self._outbox.check_size(wire)
+        receipt = Receipt(self._encoder.encode(message.body), message.publishing_id, version=self._encoder.version)
+        self._outbox.check_size(receipt.size)
         timeout = self._options.confirm_timeout_s
-        deadline = NEVER if timeout is None else asyncio.get_running_loop().time() + timeout
-        accepted = self._outbox.offer(wire, deadline, message.publishing_id)
-        if accepted is None:
-            raise OutboxFull(f"{self._outbox.held} messages are unconfirmed")
-        receipt, is_first = accepted
+        if timeout is not None:
+            receipt.deadline = asyncio.get_running_loop().time() + timeout
+        is_first = self._outbox.offer(receipt)
+        if is_first is None:
+            raise OutboxFull(f"{self._outbox.room.held} messages are unconfirmed")
         if is_first:
             # Told, not done at once: what else is in the inbox goes out in the same frame.
             self.tell_self(m.Flush())
@@ -213,14 +221,16 @@ class Publisher(StreamActor):
     def _flush(self) -> None:
         if self._connection is not None:
             self._send(self._outbox.take())
+            if self._outbox.is_queued:
+                self.tell_self(m.Flush())  # behind the confirms that wait in the inbox
         self._watch_deadlines()  # also of what cannot be sent yet
 
-    def _send(self, receipts: Sequence[Receipt]) -> None:
-        if not receipts or self._slot is None or self._connection is None:
+    def _send(self, outgoing: Outgoing) -> None:
+        if not outgoing.count or self._slot is None or self._connection is None:
             return
-        frames = publish_frames(
-            self._slot.entity_id, 1, [r.publishing_id for r in receipts], [r.wire for r in receipts], self._frame_max
-        )
+        frames: list[bytes] = []
+        for version, ids, wires in outgoing.parts:
+            frames += publish_frames(self._slot.entity_id, version, ids, wires, self._frame_max)
         try:
             self._connection.tell(m.SendFrames(frames))
         except pykka.ActorDeadError:
@@ -238,8 +248,12 @@ class Publisher(StreamActor):
         """End this incarnation: the window stays for the next one."""
         if self._connection is not None and self._slot is not None and self._outbox.in_flight:
             tell(self._pool, m.LostCredit(self._slot.name, self._outbox.in_flight))
-        self._connection = None
+        self._detach()
         self.exit(reason)
+
+    def _detach(self) -> None:
+        self._connection = None
+        self._outbox.detach()
 
     # Deadlines ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from actorstream.options.checks import check_name
 from actorstream.options.connection import ConnectionOptions
 from actorstream.options.consumer import ConsumerKeywords, ConsumerOptions, OnGap, OnTruncated
 from actorstream.options.credentials import MECHANISMS, Credentials, CredentialsProvider, Token, TokenProvider
-from actorstream.options.producer import ProducerKeywords, ProducerOptions, Replay
+from actorstream.options.producer import ProducerKeywords, ProducerOptions, Replay, WhenAway
 from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
 from actorstream.options.tracking import AutoTracking, OffsetStore
 
@@ -35,6 +35,7 @@ __all__ = [
     "StreamArguments",
     "Token",
     "TokenProvider",
+    "WhenAway",
     "check_name",
     "parse_age",
     "parse_size",

@@ -24,6 +24,9 @@ The four of the size field do not count against frame_max.
 MAX_BATCH_RECORDS: Final = 65_535
 """Records of one sub-entry batch: its count has 16 bits."""
 
+SUB_BATCH_OVERHEAD: Final = 11
+"""Bytes of a sub-entry batch besides its records: codec 1, count 2, size before compression 4, size 4."""
+
 _HEADER_SIZE: Final = PUBLISH_OVERHEAD - 4 - 8  # of the header: what counts against frame_max
 _MAX_ENTRY: Final = 2**31 - 1
 _FRAME: Final = struct.Struct(">IHHBI")

@@ -665,7 +665,7 @@ async def test_a_send_that_is_cancelled_while_it_waits_was_not_accepted() -> Non
         held = cluster.hold(c.Publish)
         first = await producer.send(b"first")
         waiting = asyncio.create_task(producer.send(b"second"))
-        await until(lambda: producer._outbox._room_waiters)
+        await until(lambda: producer._outbox.room.waiting)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -681,14 +681,14 @@ async def test_f36_of_many_that_wait_for_room_no_more_are_woken_than_find_it() -
     cluster = one_stream()
     async with client_of(cluster) as client, await client.producer("s", max_unconfirmed=1) as producer:
         turns = 0
-        room = producer._outbox.room
+        wait = producer._outbox.room.wait
 
-        def counted(size: int, *, again: bool = False) -> LoopFuture[None]:
+        def counted(messages: int, size: int, *, again: bool = False) -> LoopFuture[None]:
             nonlocal turns
             turns += 1
-            return room(size, again=again)
+            return wait(messages, size, again=again)
 
-        producer._outbox.room = counted  # type: ignore[method-assign]
+        producer._outbox.room.wait = counted  # type: ignore[method-assign]
         sending = [asyncio.create_task(producer.send(body)) for body in bodies(0, 300)]
         await settled([await one for one in sending])
 
@@ -702,9 +702,9 @@ async def test_f36_the_room_of_a_send_that_is_cancelled_when_it_is_its_turn_goes
         held = cluster.hold(c.Publish)
         await producer.send(b"first")
         waiting = [asyncio.create_task(producer.send(body)) for body in (b"second", b"third")]
-        await until(lambda: len(producer._outbox._room_waiters) == 2)
+        await until(lambda: producer._outbox.room.waiting == 2)
         # When its turn has come, and before it could take it:
-        producer._outbox._room_waiters[0][1].add_done_callback(lambda _: waiting[0].cancel())
+        producer._outbox.room._queue[0][2].add_done_callback(lambda _: waiting[0].cancel())
         held.release()
         await settled([await asyncio.wait_for(waiting[1], 5)])
 
@@ -820,7 +820,7 @@ async def test_f39_close_gives_what_is_left_its_outcome_when_its_time_is_over() 
         receipts = await send_all(producer, 0, 3)
         waiting = asyncio.create_task(producer.send(b"no room"))
         await until(lambda: held.waiting)
-        await until(lambda: producer._outbox._room_waiters)
+        await until(lambda: producer._outbox.room.waiting)
         closing = asyncio.create_task(producer.close(timeout=0.2))
         with pytest.raises(Closed):
             await waiting  # at once, and not when the time is over

@@ -1,0 +1,152 @@
+"""How much may be unconfirmed, and who waits until there is less.
+
+Messages and bytes are counted where they come in (by those who offer, under the outbox's lock) and where they go out
+(by the publisher actor alone), each count with one writer. Those who wait stand in a queue with a lock of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from actorstream.actors.future import LoopFuture
+
+
+class Room:
+    """The bounds of one outbox, what they hold, and the queue in front of it."""
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self.max_messages = max_messages
+        self.max_bytes = max_bytes
+        self.accepted = 0
+        """Messages that came in so far."""
+        self._accepted_bytes = 0
+        self._released = 0
+        self._released_bytes = 0
+        self._ended = False
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[int, int, LoopFuture[None]]] = deque()
+
+    @property
+    def held(self) -> int:
+        """Messages that came in and have not gone out."""
+        return self.accepted - self._released
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of these messages."""
+        return self._accepted_bytes - self._released_bytes
+
+    def fits(self, messages: int, size: int) -> bool:
+        """Whether an entry of so many messages and bytes would get in now. One above a bound gets in alone."""
+        return _fits(self, self.held, self.held_bytes, messages, size)
+
+    def how_many(self, sizes: Iterable[int]) -> int:
+        """How many of these messages, from the first on, would get in now, one after the other."""
+        held, held_bytes, count = self.held, self.held_bytes, 0
+        for size in sizes:
+            if not _fits(self, held, held_bytes, 1, size):
+                break
+            held, held_bytes, count = held + 1, held_bytes + size, count + 1
+        return count
+
+    def take(self, messages: int, size: int) -> None:
+        """They come in."""
+        self.accepted += messages
+        self._accepted_bytes += size
+
+    def release(self, messages: int, size: int) -> None:
+        """They go out: whoever is next in the queue may come in."""
+        self._released += messages
+        self._released_bytes += size
+        self.wake()
+
+    # The queue: any thread ------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in the queue."""
+        return len(self._queue)
+
+    def wait(self, messages: int, size: int, *, again: bool = False) -> LoopFuture[None]:
+        """A future that is set when it is this one's turn, and there is room for it.
+
+        In turn, and no more of them than find room: if all who wait were woken with each confirm, to look and to wait
+        again, the time that they take would grow with their square. Whoever was woken and found that somebody else had
+        been faster waits `again`: at the head.
+        """
+        future: LoopFuture[None] = LoopFuture()
+        with self._lock:
+            (self._queue.appendleft if again else self._queue.append)((messages, size, future))
+        self.wake()  # room may have come up before we stood in the queue
+        return future
+
+    def leave(self, future: LoopFuture[None]) -> None:
+        """Withdraw a `wait` that was not used: whoever is next in the queue may have its room."""
+        with self._lock:
+            if not future.done():
+                for entry in self._queue:
+                    if entry[2] is future:
+                        self._queue.remove(entry)
+                        break
+        self.wake()
+
+    def wake(self) -> None:
+        """Set as many, from the head of the queue, as there is room for; all of them after `end`."""
+        if not self._queue:
+            return
+        woken: list[LoopFuture[None]] = []
+        with self._lock:
+            queue, held, held_bytes = self._queue, self.held, self.held_bytes
+            while queue and (self._ended or _fits(self, held, held_bytes, queue[0][0], queue[0][1])):
+                messages, size, future = queue.popleft()
+                held, held_bytes = held + messages, held_bytes + size
+                woken.append(future)
+        for future in woken:
+            future.try_set(None)
+
+    def wake_all(self) -> None:
+        """Set all of them: something else has happened that they should look at."""
+        with self._lock:
+            woken = [future for _, _, future in self._queue]
+            self._queue.clear()
+        for future in woken:
+            future.try_set(None)
+
+    def end(self) -> None:
+        """From now on nobody waits."""
+        self._ended = True
+        self.wake()
+
+
+class Bell:
+    """Wakes everybody who waits for a change; what they wait for, they look at themselves."""
+
+    def __init__(self) -> None:
+        self._waiters: deque[LoopFuture[None]] = deque()
+
+    def wait(self) -> LoopFuture[None]:
+        """A future that is set at the next change."""
+        future: LoopFuture[None] = LoopFuture()
+        self._waiters.append(future)
+        return future
+
+    def ignore(self, future: LoopFuture[None]) -> None:
+        """Withdraw a `wait`."""
+        with contextlib.suppress(ValueError):  # it was set
+            self._waiters.remove(future)
+
+    def ring(self) -> None:
+        """Something has changed."""
+        for _ in range(len(self._waiters)):  # not those who look, and then wait again, meanwhile
+            try:
+                future = self._waiters.popleft()
+            except IndexError:  # another thread was faster
+                return
+            future.try_set(None)
+
+
+def _fits(room: Room, held: int, held_bytes: int, messages: int, size: int) -> bool:
+    return held == 0 or (held + messages <= room.max_messages and held_bytes + size <= room.max_bytes)
