@@ -15,10 +15,9 @@ from actorstream.client import Client
 from actorstream.compression import Compression
 from actorstream.connecting import connect
 from actorstream.consumer import Consumer
-from actorstream.consuming import OffsetLike
 from actorstream.errors import ActorStreamError, PublishError
 from actorstream.handling import ErrorPolicy, Handler, Park, Skip, Stop
-from actorstream.offset import OffsetSpecification
+from actorstream.offset import OffsetLike, OffsetSpecification
 from actorstream.options import (
     AutoTracking,
     ConnectionOptions,

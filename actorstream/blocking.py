@@ -32,9 +32,9 @@ from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.compression import Compression
-from actorstream.consuming import OffsetLike
 from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
+from actorstream.offset import OffsetLike
 from actorstream.options import ProducerKeywords, StreamArguments
 from actorstream.parallel import Key
 from actorstream.wire.message import Message
@@ -218,6 +218,10 @@ class Consumer:
         """See `Consumer.resume`."""
         self.asynchronous.resume()
 
+    def seek(self, offset: OffsetLike) -> None:
+        """See `Consumer.seek`."""
+        self._runner.run(self.asynchronous.seek(offset))
+
     def store_offset(self, offset: int | None = None) -> None:
         """See `Consumer.store_offset`."""
         self._runner.run(self.asynchronous.store_offset(offset))
@@ -274,6 +278,10 @@ class Client:
     def query_offset(self, reference: str, stream: str) -> int | None:
         """See `Client.query_offset`."""
         return self._runner.run(self.asynchronous.query_offset(reference, stream))
+
+    def resolve_offset(self, stream: str, offset: OffsetLike) -> int | None:
+        """See `Client.resolve_offset`."""
+        return self._runner.run(self.asynchronous.resolve_offset(stream, offset))
 
     def create_super_stream(
         self,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from actorstream import offset as offset_module
 from actorstream.actors import messages as m
-from actorstream.actors.calls import tell
+from actorstream.actors.calls import call, tell
 from actorstream.actors.cursor import Cursor, Delivery, Progress
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.errors import (
@@ -17,7 +18,7 @@ from actorstream.errors import (
     CorruptChunk,
     MessageCodecError,
 )
-from actorstream.offset import OffsetSpecification
+from actorstream.offset import OffsetLike, OffsetSpecification
 from actorstream.options import ConsumerOptions
 from actorstream.reading import Reader
 from actorstream.tracking import NEVER, NamedConsumer, Tracking
@@ -62,10 +63,11 @@ class Consumer(Reader, NamedConsumer):
         self._dispatched: int | None = None
         self._delivery: Delivery | None = None
         self._broken_attachment = -1
-        self._finished = self._end is not None and self._progress.position >= self._end
+        self._finished = False
         self._received = 0
         self._tracking = tracking
         self._store_due: int = NEVER if tracking is None else tracking.every
+        self._enter()
 
     @property
     def stream(self) -> str:
@@ -91,9 +93,18 @@ class Consumer(Reader, NamedConsumer):
     def committed_chunk_id(self) -> int:
         """The first offset of the newest chunk that a quorum has, as of the last delivery; -1 before it is known.
 
-        `committed_chunk_id - position` is the lag, to within a chunk. Brokers before 3.11 do not tell it.
+        Brokers before 3.11 do not tell it.
         """
         return self._state.committed_chunk_id
+
+    @property
+    def lag(self) -> int | None:
+        """How many offsets the position is behind the newest chunk that a quorum has; None before that is known.
+
+        Exact to within that chunk, and as of the last delivery: `Client.stream_statistics` asks the broker.
+        """
+        committed = self._state.committed_chunk_id
+        return None if committed == EMPTY else max(committed - self.position, 0)
 
     @property
     def ref(self) -> m.Ref:
@@ -154,8 +165,8 @@ class Consumer(Reader, NamedConsumer):
 
         `progress`: the one they were taken with, unless none was taken since; of a place given up, nothing comes again.
         """
-        self._dispatched = None
-        if progress is not None and progress is not self._progress:
+        in_hand, self._dispatched = self._dispatched, None
+        if progress is not self._progress if progress is not None else in_hand is None:  # as after `seek`
             return
         self._received -= len(messages)
         self._progress.position = messages[0].offset
@@ -194,6 +205,8 @@ class Consumer(Reader, NamedConsumer):
         self._index = 0
         self._messages = messages
         end, last = self._end, self._until_chunk_id
+        if last is not None and chunk.chunk_id > last:  # sought beyond the end
+            self._messages = []
         self._finished = (end is not None and chunk.next_offset >= end) or (last is not None and chunk.chunk_id >= last)
 
     @property
@@ -212,6 +225,31 @@ class Consumer(Reader, NamedConsumer):
             tell(self._ref, m.ChunksDone(delivery.attachment, 1))
 
     # Control ------------------------------------------------------------------------------------------------------
+
+    async def seek(self, offset: OffsetLike) -> None:
+        """Go on from another place, back or ahead: the next message is the first one from there on.
+
+        What is in hand, or on its way, is dropped; a message or batch that is being handled goes on to its end, and
+        counts for nothing: `completed` is None until something is completed in the new place. `position` names that
+        place once this returns, and is 0 for one that has no number ("first", a time, …). `until` stays what it was.
+        May be used within an iteration or a handler. Cancelling it leaves open whether it took place.
+
+        Args:
+            offset: as for `Client.consumer`.
+
+        Raises:
+            InvalidArgument: an offset that is none.
+            Closed, or what ended the consumer: it was closed, or ended.
+        """
+        specification = offset_module.parse(offset)
+        if self._closed is not None:
+            raise self._closed
+        await call(self.ref, m.Seek(specification), dead=Closed)
+        if self._progress is not self._cursor.progress:  # else whoever iterates was here first
+            self._progress.left = True
+            self._dispatched = None
+            self._finish_chunk()
+            self._enter()
 
     def pause(self) -> None:
         """Ask for no more chunks; those that the broker was allowed to send (`credit` at most) still arrive."""
@@ -262,13 +300,18 @@ class Consumer(Reader, NamedConsumer):
     def _begin_at(self, specification: OffsetSpecification) -> None:
         """Begin here, and not where the user said: an offset is stored. Called by the client, before the start."""
         self._cursor.restart(specification)
-        self._progress = self._cursor.progress
-        self._finished = self._end is not None and self._progress.position >= self._end
+        self._enter()
 
     def _end_at(self, chunk_id: int) -> None:
         """Deliver nothing beyond this chunk; `EMPTY`: nothing at all. Called by the client, before the start."""
         self._until_chunk_id = chunk_id
-        self._finished = self._finished or chunk_id == EMPTY
+        self._enter()
+
+    def _enter(self) -> None:
+        """The place is the cursor's; perhaps there is nothing to read from there to the end."""
+        self._progress = self._cursor.progress
+        beyond = self._end is not None and self._progress.position >= self._end
+        self._finished = beyond or self._until_chunk_id == EMPTY
 
     def _gone(self, reason: BaseException | None) -> None:
         """The actor ended for good. Called on the tree's loop by the client: the two are one thing in two classes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import random
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
@@ -17,9 +16,9 @@ from actorstream.actors.tracker import TrackerState
 from actorstream.actors.tree import Tree
 from actorstream.backoff import Backoff
 from actorstream.consumer import Consumer
-from actorstream.errors import ActorStreamError, InvalidArgument, response_error
+from actorstream.errors import ActorStreamError, InvalidArgument, NoOffset, RequestTimeout, response_error
 from actorstream.handles import on_gone
-from actorstream.offset import OffsetSpecification, OffsetType
+from actorstream.offset import OffsetLike, OffsetSpecification, OffsetType
 from actorstream.options import ConnectionOptions, ConsumerKeywords, ConsumerOptions, OffsetStore, check_name
 from actorstream.tracking import Tracking, UserStore
 from actorstream.wire import commands as c
@@ -28,9 +27,6 @@ from actorstream.wire.constants import ResponseCode
 if TYPE_CHECKING:
     from actorstream.client import Client
     from actorstream.producer import Producer
-
-OffsetLike = OffsetSpecification | str | int | dt.datetime
-"""An offset as `offset.parse` takes it."""
 
 
 class ConsumerFactory(ABC):
@@ -142,19 +138,7 @@ class ConsumerFactory(ABC):
         Asked of the leader: a replica learns a moment later what is committed, and the read would lack messages that
         were confirmed before it began.
         """
-        tree = self._grown
-        pauses = Backoff(self._options.backoff, random.Random())
-        while True:
-            try:
-                response = await tree.ask_leader(stream, c.StreamStats(stream))
-                if response.code != ResponseCode.OK:
-                    raise response_error(response.code, f"the statistics of stream {stream!r}")
-            except ActorStreamError as error:
-                if not error.retryable:
-                    raise
-                await asyncio.sleep(pauses.next_delay())
-            else:
-                break
+        response = await self._ask_leader(stream, c.StreamStats(stream), f"the statistics of stream {stream!r}")
         assert isinstance(response, c.StreamStatsResponse)
         last = response.stats.get("committed_chunk_id", EMPTY)
         if last != EMPTY and begin.type is OffsetType.TIMESTAMP:
@@ -163,3 +147,52 @@ class ConsumerFactory(ABC):
                 if await reader._first_timestamp() < begin.value:  # noqa: SLF001
                     return EMPTY
         return last
+
+    async def resolve_offset(self, stream: str, offset: OffsetLike) -> int | None:
+        """Where a consumer would begin, as the stream's leader says (protocol section ResolveOffsetSpec).
+
+        What the broker says is the beginning of a chunk, as for its own deliveries: a time is resolved to the first
+        chunk written then or later, an offset to the chunk that holds it.
+
+        Args:
+            stream: an existing stream.
+            offset: as for `consumer`.
+
+        Returns:
+            None when the broker knows no such place. In an empty stream it is 0, and beyond the end that of the next
+            message.
+
+        Raises:
+            InvalidArgument: an offset that is none.
+            UnsupportedByBroker: before RabbitMQ 4.3.
+            StreamDoesNotExist, AccessRefused, …: what the broker says.
+            RequestTimeout: no answer within `rpc_timeout_s`, waiting for a leader included.
+        """
+        check_name("a stream's name", stream)
+        command = c.ResolveOffsetSpec(stream, offset_module.parse(offset))
+        seconds = self._options.rpc_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._ask_leader(stream, command, f"an offset of stream {stream!r}")
+        except NoOffset:
+            return None
+        except TimeoutError:
+            raise RequestTimeout("ResolveOffsetSpec", seconds) from None
+        assert isinstance(response, c.ResolveOffsetSpecResponse)
+        return response.offset.value
+
+    async def _ask_leader(self, stream: str, command: c.Request, what: str) -> c.Response:
+        """The answer of the stream's leader; waits for as long as there is none."""
+        tree = self._grown
+        pauses = Backoff(self._options.backoff, random.Random())
+        while True:
+            try:
+                response = await tree.ask_leader(stream, command)
+                if response.code != ResponseCode.OK:
+                    raise response_error(response.code, what)
+            except ActorStreamError as error:
+                if not error.retryable:
+                    raise
+                await asyncio.sleep(pauses.next_delay())
+            else:
+                return response

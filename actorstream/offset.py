@@ -38,6 +38,10 @@ class OffsetSpecification:
         return f"{name}({self.value})" if self.type >= OffsetType.OFFSET else name
 
 
+OffsetLike = OffsetSpecification | str | int | dt.datetime
+"""An offset as `parse` takes it."""
+
+
 def first() -> OffsetSpecification:
     """From the oldest message that the stream still holds."""
     return OffsetSpecification(OffsetType.FIRST)
@@ -87,7 +91,7 @@ def since(moment: dt.datetime | float) -> OffsetSpecification:
     return OffsetSpecification(OffsetType.TIMESTAMP, milliseconds)
 
 
-def parse(value: OffsetSpecification | str | int | dt.datetime) -> OffsetSpecification:
+def parse(value: OffsetLike) -> OffsetSpecification:
     """What a user may write for an offset: "first", "last", "next", an offset, an aware datetime, or a specification.
 
     Raises:

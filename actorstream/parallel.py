@@ -179,7 +179,8 @@ class ParallelRun:
             task.add_done_callback(self._ended)
 
     async def _work(self, key: Hashable, work: _Work) -> None:
-        await self._handle(work.message, work.key_error)
+        if work.window.wanted:
+            await self._handle(work.message, work.key_error)
         self._lanes.end(key)
         self._in_flight -= work.window.complete(work.message.offset)
         self._room.set()

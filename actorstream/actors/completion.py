@@ -22,6 +22,11 @@ class CompletionWindow:
         self._messages: deque[Message] = deque()
         self._completed: set[int] = set()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether what was handed out and not begun is still to be handled."""
+        return not self._progress.left
+
     def __len__(self) -> int:
         """How many it holds, those included that are completed behind one that is not."""
         return len(self._messages)

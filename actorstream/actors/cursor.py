@@ -31,7 +31,7 @@ class Delivery:
 class Progress:
     """How far the consumer has come. Offsets count records."""
 
-    __slots__ = ("completed", "position")
+    __slots__ = ("completed", "left", "position")
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -39,6 +39,8 @@ class Progress:
         again is cut here."""
         self.completed: int | None = None
         """The last offset whose processing ended: what may be stored. The two differ by what is in hand."""
+        self.left = False
+        """Whether the user sent the consumer elsewhere: what was taken in this place and not begun is not wanted."""
 
 
 class Cursor:

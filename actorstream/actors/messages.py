@@ -322,6 +322,16 @@ class ChunkBroken:
 
 
 @dataclass(frozen=True, slots=True)
+class Seek:
+    """Ask (from the handle): go on from here, and give up the place that the consumer has. -> None.
+
+    Once it is answered, the cursor has a new progress; what is under way belongs to the old one.
+    """
+
+    specification: OffsetSpecification
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Tell: return no credit until `Resume`."""
 

@@ -29,11 +29,17 @@ class Fatal(Exception):
         self.cause = cause
 
 
+class Again(Exception):
+    """No failure: the actor wants its next incarnation, at once, because what lives outside of it was changed."""
+
+
 class Verdict(enum.Enum):
     """What a supervisor makes of a reason."""
 
     NORMAL = enum.auto()
     """It had done what it was for."""
+    AGAIN = enum.auto()
+    """Start it again at once. It asked for that, and so it counts as nothing."""
     WEATHER = enum.auto()
     """Try again, after a pause, as long as it takes."""
     FATAL = enum.auto()
@@ -52,6 +58,8 @@ def classify(reason: BaseException | None) -> Verdict:
     match reason:
         case None | Shutdown():
             return Verdict.NORMAL
+        case Again():
+            return Verdict.AGAIN
         case Retry() | pykka.ActorDeadError():
             return Verdict.WEATHER
         case Fatal():
@@ -65,8 +73,8 @@ def classify(reason: BaseException | None) -> Verdict:
 
 
 def cause_of(reason: BaseException | None) -> BaseException | None:
-    """The reason without its wrapping: None for a normal end, the cause of `Retry` and `Fatal`."""
-    if isinstance(reason, Shutdown):
+    """The reason without its wrapping: None for what is no failure, the cause of `Retry` and `Fatal`."""
+    if isinstance(reason, (Shutdown, Again)):
         return None
     if isinstance(reason, (Retry, Fatal)):
         return reason.cause

@@ -29,9 +29,10 @@ from actorstream.actors.future import LoopFuture
 from actorstream.actors.home import Clock, Home
 from actorstream.actors.life import Life
 from actorstream.actors.place import Fenced, Place, take_vacant_place
-from actorstream.actors.reasons import Fatal, Retry, Shutdown, Verdict, classify
+from actorstream.actors.reasons import Again, Fatal, Retry, Shutdown, Verdict, classify
 
 __all__ = [
+    "Again",
     "Clock",
     "Down",
     "Fatal",

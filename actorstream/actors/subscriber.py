@@ -20,7 +20,7 @@ from actorstream.actors.calls import tell
 from actorstream.actors.cursor import CreditLedger, Cursor, Delivery
 from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.pool import CONSUMING, lease, next_attachment
-from actorstream.actors.runtime import Down, Fatal, Retry, StreamActor, ask
+from actorstream.actors.runtime import Again, Down, Fatal, Retry, StreamActor, ask
 from actorstream.errors import (
     ActorStreamError,
     ConnectionLost,
@@ -302,6 +302,11 @@ class Subscriber(StreamActor):
             case m.ChunksDone(attachment=attachment, count=count):
                 if attachment == self._attachment:
                     self._grant(self._ledger.give_back(count))
+            case m.Seek(specification=specification):
+                self._state.cursor.restart(specification)
+                # A subscription has one beginning: the next incarnation makes another one, and this one's is taken back
+                # as always when one ends.
+                self.exit(Again())
             case m.Pause():
                 self._state.paused = True
                 self._ledger.pause()

@@ -256,6 +256,9 @@ class Supervisor(StreamActor):
             self._restart(child, reason, verdict)
 
     def _restart(self, child: Child, reason: BaseException | None, verdict: Verdict) -> None:
+        if verdict is Verdict.AGAIN:
+            child.start()
+            return
         now = self.home.clock.time()
         if verdict is Verdict.WEATHER:
             delay = child.backoff.next_delay()

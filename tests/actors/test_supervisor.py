@@ -14,7 +14,7 @@ import pytest_asyncio
 from actorstream.actors.belongings import GRACE_S
 from actorstream.actors.reasons import Verdict, as_answer, cause_of, classify
 from actorstream.actors.restart import IntensityWindow, is_restarted
-from actorstream.actors.runtime import Down, Fatal, Home, Retry, Shutdown, StreamActor, ask
+from actorstream.actors.runtime import Again, Down, Fatal, Home, Retry, Shutdown, StreamActor, ask
 from actorstream.actors.supervisor import (
     ChildSpec,
     Node,
@@ -222,6 +222,7 @@ def test_an_intensity_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> N
     [
         (None, Verdict.NORMAL),
         (Shutdown(), Verdict.NORMAL),
+        (Again(), Verdict.AGAIN),
         (Retry(BUG), Verdict.WEATHER),
         (Fatal(WEATHER), Verdict.FATAL),
         (WEATHER, Verdict.WEATHER),
@@ -237,7 +238,7 @@ def test_the_reason_says_what_it_asks_for(reason: BaseException | None, verdict:
 
 
 def test_reasons_are_told_without_their_wrapping() -> None:
-    assert cause_of(Shutdown()) is None
+    assert cause_of(Shutdown()) is cause_of(Again()) is None
     assert cause_of(Fatal(BUG)) is cause_of(Retry(BUG)) is cause_of(BUG) is BUG
     assert as_answer(Fatal(WEATHER), "it") is WEATHER
     assert str(Fatal(KeyError())) == "KeyError"
@@ -248,8 +249,8 @@ def test_reasons_are_told_without_their_wrapping() -> None:
 @pytest.mark.parametrize("verdict", Verdict)
 def test_policies(restart: RestartPolicy, verdict: Verdict) -> None:
     expected = {
-        RestartPolicy.PERMANENT: {Verdict.NORMAL, Verdict.WEATHER, Verdict.CRASH},
-        RestartPolicy.TRANSIENT: {Verdict.WEATHER, Verdict.CRASH},
+        RestartPolicy.PERMANENT: {Verdict.NORMAL, Verdict.AGAIN, Verdict.WEATHER, Verdict.CRASH},
+        RestartPolicy.TRANSIENT: {Verdict.AGAIN, Verdict.WEATHER, Verdict.CRASH},
         RestartPolicy.TEMPORARY: set[Verdict](),
     }
     assert is_restarted(restart, verdict) is (verdict in expected[restart])
@@ -271,6 +272,16 @@ async def test_a_child_is_started_again_at_the_same_place(
         return
     assert await ask(ref, generation) == 2
     assert grove.of(ActorRestarting) == [ActorRestarting(path="root/a", reason=reason, attempt=1, delay_s=0.0)]
+    assert not grove.gone
+
+
+async def test_a_child_that_asks_for_its_next_life_gets_it_at_once_and_as_often_as_it_likes(grove: Grove) -> None:
+    grove.grow()
+    ref = await grove.start("a")
+    for lives in range(2, 22):
+        ref.tell(end(Again()))
+        assert await ask(ref, generation) == lives
+    assert not grove.of(ActorRestarting)
     assert not grove.gone
 
 

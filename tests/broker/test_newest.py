@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,7 +11,7 @@ import pytest_asyncio
 
 import actorstream
 from actorstream import Client, Compression, Message
-from actorstream.errors import ClosedByBroker
+from actorstream.errors import ClosedByBroker, StreamDoesNotExist
 from actorstream.wire.constants import DEFAULT_FRAME_MAX, ResponseCode
 from actorstream.wire.publish import data_entry, sub_batch_entry
 from lab.broker import Broker
@@ -99,3 +100,20 @@ async def test_sub_entries_are_stored_and_read(codec: Compression, client: Clien
     messages: list[Message] = await read(client, name)
     assert numbers(messages) == list(range(100))
     assert [message.offset for message in messages] == list(range(100))
+
+
+async def test_it_resolves_where_a_consumer_would_begin(client: Client, newest_stream: Streams) -> None:
+    name = newest_stream({})
+    assert [await client.resolve_offset(name, begin) for begin in ("first", "last", "next", 7)] == [0, 0, 0, 0]
+    await publish(client, name, numbered(50), chunk=10)
+    now = dt.datetime.now(dt.UTC)
+    hour = dt.timedelta(hours=1)
+    resolved = [await client.resolve_offset(name, begin) for begin in ("first", "last", "next", 15, 500)]
+    assert resolved == [0, 40, 50, 10, 50]
+    assert [await client.resolve_offset(name, moment) for moment in (now - hour, now + hour)] == [0, 50]
+    for begin in ("first", "last", now - hour):
+        async with await client.consumer(name, begin) as consumer:
+            (message,) = await take(consumer, 1)
+        assert message.offset == await client.resolve_offset(name, begin)
+    with pytest.raises(StreamDoesNotExist):
+        await client.resolve_offset(name + "-none", "first")
