@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, Compression, Message
-from actorstream.errors import ClosedByBroker, StreamDoesNotExist
+from actorstream import Client, Compression
+from actorstream.errors import ClosedByBroker, MessageTooLarge, StreamDoesNotExist
 from actorstream.wire.constants import DEFAULT_FRAME_MAX, ResponseCode
-from actorstream.wire.publish import data_entry, sub_batch_entry
+from actorstream.wire.publish import data_entry
 from lab.broker import Broker
 from tests.broker.reading import numbered, numbers, publish, publish_entries, read, take, until, watching
 from tests.conftest import Streams
@@ -95,11 +95,26 @@ async def test_a_named_consumer_goes_on_where_the_last_one_stopped(client: Clien
 @pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])
 async def test_sub_entries_are_stored_and_read(codec: Compression, client: Client, newest_stream: Streams) -> None:
     name = newest_stream({})
-    entries = [data_entry(body) for body in numbered(100)]
-    await publish_entries(client, name, [sub_batch_entry(entries, codec)])
-    messages: list[Message] = await read(client, name)
-    assert numbers(messages) == list(range(100))
-    assert [message.offset for message in messages] == list(range(100))
+    async with await client.producer(name) as producer:
+        await (await producer.send_sub_entry(numbered(100), compression=codec))
+    async with await client.producer(name, sub_entry_size=30, compression=codec) as producer:
+        await (await producer.send_batch(numbered(100, start=100)))
+    messages = await read(client, name)
+    assert numbers(messages) == list(range(200))
+    assert [message.offset for message in messages] == list(range(200))
+
+
+async def test_a_sub_entry_that_is_too_large_is_refused_here_and_not_by_the_broker(
+    client: Client, newest_stream: Streams
+) -> None:
+    """This broker would end the connection for it."""
+    name = newest_stream({})
+    async with watching(client) as seen, await client.producer(name) as producer:
+        with pytest.raises(MessageTooLarge):
+            await producer.send_sub_entry([b"x" * 300_000] * 4)
+        await (await producer.send_sub_entry([b"x" * 300_000] * 4, compression="lz4"))
+    assert not [event for event in seen if isinstance(event, actorstream.events.Disconnected)]
+    assert len(await read(client, name)) == 4
 
 
 async def test_it_resolves_where_a_consumer_would_begin(client: Client, newest_stream: Streams) -> None:

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, StreamArguments
+from actorstream import Client, Compression, StreamArguments
 from actorstream.errors import UnsupportedByBroker
 from lab.broker import Broker
 from tests.broker.reading import numbered, numbers, publish, take, until, watching
@@ -98,6 +98,15 @@ async def test_offsets_and_sequences_are_kept(client: Client, oldest_stream: Str
     assert await client.publishing_sequence("writer", name) == 10
 
 
+@pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])
+async def test_sub_entries_are_stored_and_read(codec: Compression, client: Client, oldest_stream: Streams) -> None:
+    name = oldest_stream({})
+    async with await client.producer(name) as producer:
+        await (await producer.send_sub_entry(numbered(100), compression=codec))
+    async with await client.consumer(name, "first") as consumer:
+        assert numbers(await take(consumer, 100)) == list(range(100))
+
+
 async def test_a_named_consumer_goes_on_where_the_last_one_stopped(client: Client, oldest_stream: Streams) -> None:
     name = oldest_stream({})
     await publish(client, name, numbered(20))
@@ -115,6 +124,16 @@ async def _until_the_end(client: Client, stream: str) -> None:
         pass
 
 
+async def _with_filter_value(client: Client, stream: str) -> None:
+    async with await client.producer(stream) as producer:
+        await producer.send(b"x", filter_value="emea")
+
+
+async def _with_filter_values(client: Client, stream: str) -> None:
+    async with await client.producer(stream, filter_value=lambda _: "emea"):
+        pass
+
+
 LACKING: dict[str, tuple[Callable[[Client, str], Awaitable[Any]], str, str]] = {
     "stream_statistics": (lambda client, stream: client.stream_statistics(stream), "stream statistics", "3.11"),
     "until_end": (_until_the_end, "stream statistics", "3.11"),
@@ -128,6 +147,13 @@ LACKING: dict[str, tuple[Callable[[Client, str], Awaitable[Any]], str, str]] = {
         "making and deleting super streams",
         "3.13",
     ),
+    "resolve_offset": (
+        lambda client, stream: client.resolve_offset(stream, "first"),
+        "resolving an offset specification",
+        "4.3",
+    ),
+    "send_filter_value": (_with_filter_value, "filtering", "3.13"),
+    "producer_filter_value": (_with_filter_values, "filtering", "3.13"),
 }
 """What is tried, what the error calls it, and from which version on brokers have it."""
 

@@ -56,8 +56,8 @@ class Peer:
     async def publish(self, module: str, stream: str, messages: Sequence[Plain], **options: Any) -> None:
         await self._call(module, stream=stream, publish=list(messages), options=options)
 
-    async def read(self, module: str, stream: str, count: int, offset: int = 0) -> list[Plain]:
-        found: list[Plain] = await self._call(module, stream=stream, count=count, offset=offset)
+    async def read(self, module: str, stream: str, count: int, offset: int = 0, **options: Any) -> list[Plain]:
+        found: list[Plain] = await self._call(module, stream=stream, count=count, offset=offset, options=options)
         return found
 
     async def _call(self, module: str, **request: Any) -> Any:

@@ -8,7 +8,6 @@ import actorstream
 from actorstream.compression import Compression
 from actorstream.wire.amqp import Int, Properties, Symbol
 from actorstream.wire.message import Message
-from actorstream.wire.publish import raw_entry, sub_batch_entry
 from tests.conftest import Streams
 from tests.interop.cases import BODIES, IDS, PROPERTIES, SIMPLE, TEXT, TYPED, VALUES, body, loosen, plain, without
 from tests.interop.conftest import Java, Ours
@@ -110,16 +109,68 @@ async def test_sub_entries_that_we_write_are_read_by_java(
     codec: Compression, ours: Ours, java: Java, stream: Streams
 ) -> None:
     name = stream({})
-    entries = [raw_entry(message.encode()) for message in BATCH]
-    await ours.publish(name, ["before"])
-    await ours.publish_entries(
-        name, [sub_batch_entry(entries[start : start + 50], codec) for start in (0, 50, 100, 150)]
-    )
-    await ours.publish(name, ["after"])
+    async with actorstream.connect(ours.broker.uri) as client, await client.producer(name) as producer:
+        await producer.send_wait("before")
+        await (await producer.send_sub_entry(BATCH[:120], compression=codec))
+        await (await producer.send_sub_entry(BATCH[120:], compression=codec))
+        await producer.send_wait("after")
+    await _read_by_java(java, name)
+
+
+@CODECS
+async def test_messages_that_we_group_into_sub_entries_are_read_by_java(
+    codec: Compression, ours: Ours, java: Java, stream: Streams
+) -> None:
+    name = stream({})
+    async with actorstream.connect(ours.broker.uri) as client:
+        await ours.publish(name, ["before"])
+        async with await client.producer(name, sub_entry_size=50, compression=codec) as producer:
+            for receipt in [await producer.send(message) for message in BATCH]:
+                await receipt
+        await ours.publish(name, ["after"])
+    await _read_by_java(java, name)
+
+
+async def _read_by_java(java: Java, name: str) -> None:
     read = await java.read(name, len(BATCH) + 2)
     assert [message["offset"] for message in read] == list(range(len(BATCH) + 2))
     assert [loosen(without(PLACE, message)) for message in read[1:-1]] == [loosen(one) for one in in_json(BATCH)]
-    assert [message["offset"] for message in await java.read(name, 20, offset=120)] == list(range(120, 140))
+    assert [message["offset"] for message in await java.read(name, 20, offset=130)] == list(range(130, 150))
+
+
+# Filters ----------------------------------------------------------------------------------------------------------
+
+PER_CHUNK = 50
+VALUES_IN_CHUNKS: list[str | None] = ["emea", None, "amer", "", "é/ü", "emea"]
+"""Chunk by chunk, what its messages are filtered by."""
+
+
+async def _publish_chunks(ours: Ours, name: str) -> None:
+    async with actorstream.connect(ours.broker.uri) as client, await client.producer(name) as producer:
+        for number, value in enumerate(VALUES_IN_CHUNKS):
+            bodies = [f"{number}-{index}" for index in range(PER_CHUNK)]
+            for receipt in [await producer.send(one, filter_value=value) for one in bodies]:
+                await receipt
+
+
+FILTERS: dict[str, tuple[list[str], bool, list[int]]] = {
+    "one value": (["emea"], False, [0, 5]),
+    "two values": (["emea", "amer"], False, [0, 2, 5]),
+    "unfiltered too": (["amer"], True, [1, 2]),
+    "nothing else": (["apac", "amer"], False, [2]),
+}
+"""What is asked for, and the chunks that the broker sends."""
+
+
+@pytest.mark.parametrize("case", FILTERS)
+async def test_filter_values_that_we_write_are_filtered_by_java(
+    case: str, ours: Ours, java: Java, stream: Streams
+) -> None:
+    values, match_unfiltered, chunks = FILTERS[case]
+    name = stream({})
+    await _publish_chunks(ours, name)
+    read = await java.read(name, PER_CHUNK * len(chunks), filter=values, match_unfiltered=match_unfiltered)
+    assert [message["offset"] // PER_CHUNK for message in read[::PER_CHUNK]] == chunks
 
 
 # Deduplication ----------------------------------------------------------------------------------------------------
@@ -136,7 +187,25 @@ async def test_a_producers_name_is_continued_by_the_other_client(ours: Ours, jav
         await java.publish(name, again, name="orders", ids=[highest, highest + 1, highest + 2])
         assert await client.publishing_sequence("orders", name) == highest + 2
         async with await client.producer(name, name="orders") as producer:
-            await (await producer.send("6"))
+            assert await producer.last_publishing_id() == highest + 2
+            await producer.send_wait("6")
+    assert [message.body for message in await ours.read(name, 6)] == [b"%d" % number for number in range(1, 7)]
+
+
+async def test_a_sub_entry_of_the_other_client_is_a_duplicate_as_a_whole(
+    ours: Ours, java: Java, stream: Streams
+) -> None:
+    name = stream({})
+    async with actorstream.connect(ours.broker.uri) as client:
+        async with await client.producer(name, name="lots") as producer:
+            await (await producer.send_sub_entry([b"1", b"2", b"3"], compression="gzip", publishing_id=10))
+        batch = in_json([Message("again"), Message("again")])
+        await java.publish(name, batch, name="lots", ids=[9, 10], sub_entry_size=2, compression="lz4")
+        await java.publish(name, in_json([Message("4"), Message("5")]), name="lots", ids=[11, 12], sub_entry_size=2)
+        assert await client.publishing_sequence("lots", name) == 12
+        async with await client.producer(name, name="lots") as producer:
+            await (await producer.send_sub_entry([b"again"], publishing_id=12))
+            await (await producer.send_sub_entry([b"6"], publishing_id=13))
     assert [message.body for message in await ours.read(name, 6)] == [b"%d" % number for number in range(1, 7)]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+import actorstream
 from actorstream.wire.amqp import Properties, Symbol
 from actorstream.wire.message import Header, Message
 from tests.conftest import Streams
@@ -197,6 +198,31 @@ async def test_sub_entries_that_rstream_writes_are_read(codec: str, ours: Ours, 
     assert in_json(read[1:51]) == in_json(batch)
     assert (read[0].body, read[51].body) == (b"before", b"after")
     assert [message.offset for message in await ours.read(name, 22, offset=30)] == list(range(30, 52))
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip"])
+async def test_sub_entries_that_we_write_are_read_by_rstream(
+    codec: str, ours: Ours, peer: Peer, stream: Streams
+) -> None:
+    name = stream({})
+    batch = [Message(f"message {number}".encode() * number, properties=PROPERTIES) for number in range(1, 51)]
+    async with actorstream.connect(ours.broker.uri) as client, await client.producer(name) as producer:
+        await (await producer.send_sub_entry(batch, compression=codec))
+    read = await peer.read("rstream_peer", name, len(batch))
+    assert [message["offset"] for message in read] == list(range(len(batch)))
+    assert [without(PLACE, message) for message in read] == [as_rstream_sees(message) for message in batch]
+
+
+async def test_filter_values_that_we_write_are_filtered_by_rstream(ours: Ours, peer: Peer, stream: Streams) -> None:
+    name = stream({})
+    async with actorstream.connect(ours.broker.uri) as client, await client.producer(name) as producer:
+        for value in ("emea", "amer", None):
+            for receipt in [await producer.send(str(number), filter_value=value) for number in range(20)]:
+                await receipt
+    read = await peer.read("rstream_peer", name, 20, filter=["amer"])
+    assert [message["offset"] for message in read] == list(range(20, 40))
+    read = await peer.read("rstream_peer", name, 40, filter=["amer"], match_unfiltered=True)
+    assert [message["offset"] for message in read] == list(range(20, 60))
 
 
 # Offsets and times ------------------------------------------------------------------------------------------------

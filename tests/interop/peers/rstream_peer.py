@@ -1,6 +1,7 @@
 """rstream: writes and reads all sections, and writes sub-entries; it reads text as bytes, and loses most types.
 
-An option `sub_entries` of "none" or "gzip" puts all the messages into one sub-entry.
+An option `sub_entries` of "none" or "gzip" puts all the messages into one sub-entry, and one `filter_value` is that of
+all the messages. To read, `filter` is a list of such values, and `match_unfiltered` asks for what has none, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rstream import (
     CompressionType,
     Consumer,
     ConsumerOffsetSpecification,
+    FilterConfiguration,
     Header,
     OffsetType,
     Producer,
@@ -73,7 +75,16 @@ async def _publish(request: Request, messages: list[Any]) -> None:
         if len(confirmed) == expected:
             all_confirmed.set()
 
-    async with Producer(request.host, request.port, username=request.username, password=request.password) as producer:
+    async def filter_value(_: Any) -> Any:
+        return request.option("filter_value")
+
+    async with Producer(
+        request.host,
+        request.port,
+        username=request.username,
+        password=request.password,
+        filter_value_extractor=filter_value if request.option("filter_value") else None,
+    ) as producer:
         if codec := request.option("sub_entries"):
             kind = {"none": CompressionType.No, "gzip": CompressionType.Gzip}[codec]
             await producer.send_sub_entry(request.stream, messages, compression_type=kind, on_publish_confirm=confirm)
@@ -98,12 +109,18 @@ async def _consume(request: Request) -> list[Plain]:
         if len(found) == request.count:
             enough.set()
 
+    wanted = None
+    if request.option("filter"):
+        wanted = FilterConfiguration(
+            request.option("filter"), lambda _: True, match_unfiltered=bool(request.option("match_unfiltered"))
+        )
     consumer = Consumer(request.host, request.port, username=request.username, password=request.password)
     await consumer.subscribe(
         request.stream,
         take,
         decoder=amqp_decoder,
         offset_specification=ConsumerOffsetSpecification(OffsetType.OFFSET, request.offset),
+        filter_input=wanted,
     )
     await asyncio.wait_for(enough.wait(), 20)
     await consumer.close()

@@ -166,7 +166,9 @@ public final class Peer {
     }
     if (request.has("sub_entry_size")) {
       builder.subEntrySize(request.get("sub_entry_size").getAsInt());
-      builder.compression(Compression.valueOf(text(request, "compression").toUpperCase()));
+      if (request.has("compression")) {
+        builder.compression(Compression.valueOf(text(request, "compression").toUpperCase()));
+      }
     }
     if (request.has("filters")) {
       builder.filterValue(filters::get);
@@ -231,7 +233,7 @@ public final class Peer {
         builder
             .filter()
             .values(new Gson().fromJson(request.get("filter"), String[].class))
-            .matchUnfiltered(request.has("match_unfiltered"))
+            .matchUnfiltered(request.get("match_unfiltered").getAsBoolean())
             .postFilter(message -> true);
       }
       if (request.has("single_active")) {
