@@ -5,6 +5,7 @@ Brokers die, leaders move, networks split; the tree heals, and `async for` goes 
 
 from actorstream import blocking, errors, events, offset
 from actorstream.actors.batch import BatchReceipt
+from actorstream.actors.coordinator import Activation
 from actorstream.actors.encoding import Body
 from actorstream.actors.mailbox import Deliver, Publish, Published
 from actorstream.actors.receipt import Receipt
@@ -40,6 +41,7 @@ from actorstream.wire.message import Message
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activation",
     "ActorStreamError",
     "AutoTracking",
     "BackoffPolicy",

@@ -16,6 +16,7 @@ from actorstream.errors import (
     CompressionError,
     ConsumeError,
     CorruptChunk,
+    InvalidArgument,
     MessageCodecError,
 )
 from actorstream.offset import OffsetLike, OffsetSpecification
@@ -53,6 +54,7 @@ class Consumer(Reader, NamedConsumer):
         self._state = state
         self._cursor: Cursor = state.cursor
         self._progress: Progress = state.cursor.progress
+        self._gate = state.cursor.progress.gate
         self._end = None if until is None else until + 1
         self._until_chunk_id: int | None = None
         self._ref: m.Ref | None = None
@@ -82,7 +84,22 @@ class Consumer(Reader, NamedConsumer):
     @property
     def completed(self) -> int | None:
         """The last offset whose processing completed; None before that."""
-        return self._cursor.progress.completed
+        return self._cursor.completed
+
+    @property
+    def single_active(self) -> bool:
+        """Whether it shares its name with others, of which one is active at a time."""
+        return self._gate is not None
+
+    @property
+    def active(self) -> bool:
+        """Whether it may be handed messages. Only a single active consumer ever is not.
+
+        It is not active any more from the moment at which the broker says so, or at which its connection is lost, also
+        while a message is still in hand: a handler that takes long may look at this before it does what must not be
+        done twice.
+        """
+        return self._gate is None or self._gate.is_open
 
     @property
     def received(self) -> int:
@@ -117,9 +134,9 @@ class Consumer(Reader, NamedConsumer):
 
     def take(self) -> Message | None:
         """The next message that is in hand; the one before is completed. None when a chunk has to be fetched."""
-        self._complete()
+        self.complete()
         index, messages = self._index, self._messages  # which `close` may replace, perhaps from another thread
-        if index >= len(messages):
+        if index >= len(messages) or not self._may_dispatch():
             return None
         message = messages[index]
         self._index = index + 1
@@ -128,12 +145,31 @@ class Consumer(Reader, NamedConsumer):
         self._progress.position = message.offset + 1
         return message
 
-    def _complete(self) -> None:
+    @property
+    def has_messages(self) -> bool:
+        """Whether something is in hand that was not dispatched yet."""
+        return self._index < len(self._messages)
+
+    def complete(self) -> None:
+        """What was dispatched last is completed."""
         if self._dispatched is not None:
             self._progress.completed = self._dispatched
-            self._dispatched = None
+            self._drop_dispatched()
             if self._received >= self._store_due:
                 self._store_soon()
+
+    def _drop_dispatched(self) -> None:
+        if self._dispatched is not None:
+            self._dispatched = None
+            if self._gate is not None:
+                self._gate.leave()
+
+    def _may_dispatch(self) -> bool:
+        """Whether what is in hand is still for us; otherwise another member of the group reads it, or we do again."""
+        if self._gate is None or self._gate.enter(self._progress):
+            return True
+        self._let_go()
+        return False
 
     def _store_soon(self) -> None:
         assert self._tracking is not None
@@ -142,9 +178,11 @@ class Consumer(Reader, NamedConsumer):
 
     def take_batch(self, max_size: int | None) -> list[Message]:
         """As `take`, with what is left of the chunk in hand."""
-        self._complete()
+        self.complete()
         start, messages = self._index, self._messages
         batch = messages[start:] if max_size is None else messages[start : start + max_size]
+        if batch and not self._may_dispatch():
+            return []
         if batch:
             self._index = start + len(batch)
             self._received += len(batch)
@@ -155,7 +193,7 @@ class Consumer(Reader, NamedConsumer):
     def take_ahead(self) -> tuple[Message, Progress] | None:
         """As `take`, with the progress that the message advances; completes nothing: that is for whoever handles it."""
         message = self.take()
-        self._dispatched = None
+        self._drop_dispatched()
         if self._received >= self._store_due:  # what is stored then is behind by what is in work
             self._store_soon()
         return None if message is None else (message, self._progress)
@@ -165,7 +203,8 @@ class Consumer(Reader, NamedConsumer):
 
         `progress`: the one they were taken with, unless none was taken since; of a place given up, nothing comes again.
         """
-        in_hand, self._dispatched = self._dispatched, None
+        in_hand = self._dispatched
+        self._drop_dispatched()
         if progress is not self._progress if progress is not None else in_hand is None:  # as after `seek`
             return
         self._received -= len(messages)
@@ -190,6 +229,7 @@ class Consumer(Reader, NamedConsumer):
             or delivery.attachment != self._state.attachment  # a new subscription brings this chunk again
             or delivery.attachment == self._broken_attachment  # behind a chunk that has to be fetched again first
         ):
+            tell(self._ref, m.ChunksDone(delivery.attachment, 1))
             return
         chunk = delivery.chunk
         decode = chunk.raw_messages if self._options.raw else chunk.messages
@@ -215,14 +255,20 @@ class Consumer(Reader, NamedConsumer):
         return isinstance(self._closed, Closed)
 
     def _finish_chunk(self) -> None:
-        """The chunk in hand is done: its credit goes back, whatever became of its messages (F58, F59)."""
+        """The chunk in hand is done, whatever became of its messages (F59)."""
+        delivery = self._let_go()
+        if delivery is not None:
+            progress, done = delivery.progress, delivery.chunk.next_offset
+            progress.position = max(progress.position, done if self._end is None else min(done, self._end))
+
+    def _let_go(self) -> Delivery | None:
+        """Have no chunk in hand any more; its credit goes back (F58)."""
         delivery, self._delivery = self._delivery, None
         self._messages = []
         self._index = 0
         if delivery is not None:
-            progress, done = delivery.progress, delivery.chunk.next_offset
-            progress.position = max(progress.position, done if self._end is None else min(done, self._end))
             tell(self._ref, m.ChunksDone(delivery.attachment, 1))
+        return delivery
 
     # Control ------------------------------------------------------------------------------------------------------
 
@@ -238,16 +284,21 @@ class Consumer(Reader, NamedConsumer):
             offset: as for `Client.consumer`.
 
         Raises:
-            InvalidArgument: an offset that is none.
+            InvalidArgument: an offset that is none; or a single active consumer, whose `on_activation` may choose.
             Closed, or what ended the consumer: it was closed, or ended.
         """
         specification = offset_module.parse(offset)
+        if self.single_active:
+            raise InvalidArgument(
+                "a single active consumer has its place from its group, and a seek would hand that to another member: "
+                "choose the offset in `on_activation`"
+            )
         if self._closed is not None:
             raise self._closed
         await call(self.ref, m.Seek(specification), dead=Closed)
         if self._progress is not self._cursor.progress:  # else whoever iterates was here first
             self._progress.left = True
-            self._dispatched = None
+            self._drop_dispatched()
             self._finish_chunk()
             self._enter()
 

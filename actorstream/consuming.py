@@ -6,17 +6,21 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from actorstream import offset as offset_module
+from actorstream.actors.coordinator import Member
 from actorstream.actors.cursor import Cursor
 from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.membership import Membership
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.actors.tracker import TrackerState
 from actorstream.actors.tree import Tree
 from actorstream.backoff import Backoff
 from actorstream.consumer import Consumer
 from actorstream.errors import ActorStreamError, InvalidArgument, NoOffset, RequestTimeout, response_error
+from actorstream.groups import Group, OnActivation
 from actorstream.handles import on_gone
 from actorstream.offset import OffsetLike, OffsetSpecification, OffsetType
 from actorstream.options import ConnectionOptions, ConsumerKeywords, ConsumerOptions, OffsetStore, check_name
@@ -27,6 +31,24 @@ from actorstream.wire.constants import ResponseCode
 if TYPE_CHECKING:
     from actorstream.client import Client
     from actorstream.producer import Producer
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A consumer, and what its actors are started with."""
+
+    consumer: Consumer
+    options: ConsumerOptions
+    state: SubscriberState
+    tracked: TrackerState | None
+    tracking: Tracking | None
+    store: UserStore | None
+    group: Group | None
+    membership: Membership | None
+
+    def gone(self, reason: BaseException | None) -> None:
+        """One of its actors ended for good."""
+        on_gone(self.consumer, self.state.ready, reason)
 
 
 class ConsumerFactory(ABC):
@@ -62,6 +84,7 @@ class ConsumerFactory(ABC):
         name: str = "",
         until: int | str | None = None,
         offset_store: OffsetStore | None = None,
+        on_activation: OnActivation | None = None,
         start_timeout_s: float = 30.0,
         **options: Unpack[ConsumerKeywords],
     ) -> Consumer:
@@ -74,6 +97,9 @@ class ConsumerFactory(ABC):
                 what is completed is stored as `tracking` says, and once more when the consumer is closed.
             until: the last offset to deliver, or "end" for what the stream holds now; None never ends.
             offset_store: where the offset is stored, if not on the broker.
+            on_activation: with `single_active`, called with an `Activation` each time that the consumer becomes the
+                active one of its group, on the caller's loop, within `hand_over_timeout_s`; plain or `async`. It may
+                return where to begin. What it raises is raised by the iteration, as the cause of `ActivationFailed`.
             start_timeout_s: how long the start may take, waiting for a member and for the stored offset included.
             **options: each is described in `ConsumerOptions`.
 
@@ -82,48 +108,80 @@ class ConsumerFactory(ABC):
                 one that is being closed is waited for.
             StreamDoesNotExist, AccessRefused, …: what the broker says.
             OffsetStoreFailed: the offset store raised.
+            UnsupportedByBroker: single active consumers, before RabbitMQ 3.11.
             RequestTimeout: not started in time.
         """
-        check_name("a stream's name", stream)
-        specification = offset_module.parse(offset)
         chosen = ConsumerOptions(name=name, **options)
-        if offset_store is not None and not name:
-            raise InvalidArgument("an offset store keeps offsets under a consumer's name: give one with name=...")
-        if isinstance(until, str) and until != "end":
-            raise InvalidArgument(f'until is an offset, "end" or None, not {until!r}')
-        last = None if until is None or isinstance(until, str) else offset_module.at(until).value
-        tree = self._grown
-        namesakes = self._consumers_named(name, stream)
-        state = SubscriberState(Cursor(specification), Channel(), LoopFuture(), bounded=until is not None)
-        tracking = None
-        if name:
-            tracked = TrackerState(name, stream, specification, state.cursor, chosen.tracking)
-            tracking = Tracking(tracked, self._close_timeout_s)
-        consumer = Consumer(self._client, stream, chosen, state, until=last, tracking=tracking)
-
-        def gone(reason: BaseException | None) -> None:
-            on_gone(consumer, state.ready, reason)
-
+        last = _last_offset(until)
+        if chosen.single_active and until is not None:
+            raise InvalidArgument("a single active consumer goes on until it is closed: it has no `until`")
+        if on_activation is not None and not chosen.single_active:
+            raise InvalidArgument("on_activation is of single active consumers: give single_active=True as well")
+        group = Group(name, "", chosen.hand_over_timeout_s, on_activation) if chosen.single_active else None
+        plan = self._plan(stream, offset, chosen, offset_store, group, last=last, is_bounded=until is not None)
+        namesakes = self._consumers_named(name, stream, single_active=chosen.single_active)
         child = self._name(stream)
-        async with self._starting(consumer, child, f"the start of a consumer of {stream!r}", start_timeout_s):
+        async with self._starting(plan.consumer, child, f"the start of a consumer of {stream!r}", start_timeout_s):
             for one in namesakes:
                 await one.close()  # it may still have an offset to store, after which this one goes on
-            if tracking is not None:
-                loop = asyncio.get_running_loop()
-                store = None if offset_store is None else UserStore(offset_store, name, stream, loop)
-                tracking.ref = await tree.start_tracker(child, tracked, store, gone)
-                specification = await tracking.starting_offset()
-                consumer._begin_at(specification)  # noqa: SLF001 - a class and its own factory
-            if until == "end":
-                consumer._end_at(await self._end_of(stream, specification))  # noqa: SLF001
-            consumer._ref = await tree.start_subscriber(child, stream, chosen, state, gone)  # noqa: SLF001
-            await state.ready
-        return consumer
+            if group is not None:
+                await group.start(self._grown, child, plan.gone)
+            await self._carry_out(plan, child, to_the_end=until == "end")
+            await plan.state.ready
+        return plan.consumer
 
-    def _consumers_named(self, name: str, stream: str) -> list[Consumer]:
-        """The consumers of a stream that have this name, all of them on their way out."""
+    def _plan(
+        self,
+        stream: str,
+        offset: OffsetLike,
+        options: ConsumerOptions,
+        offset_store: OffsetStore | None,
+        group: Group | None,
+        *,
+        last: int | None = None,
+        is_bounded: bool = False,
+    ) -> _Plan:
+        """A consumer without actors, and what is going to start them."""
+        check_name("a stream's name", stream)
+        specification = offset_module.parse(offset)
+        if offset_store is not None and not options.name:
+            raise InvalidArgument("an offset store keeps offsets under a consumer's name: give one with name=...")
+        membership = None if group is None else group.membership(stream)
+        cursor = Cursor(specification, None if membership is None else membership.gate)
+        state = SubscriberState(cursor, Channel(), LoopFuture(), bounded=is_bounded)
+        tracked, tracking = None, None
+        if options.name:
+            tracked = TrackerState(options.name, stream, specification, cursor, options.tracking, membership=membership)
+            tracking = Tracking(tracked, self._close_timeout_s)
+        store = None
+        if offset_store is not None:
+            store = UserStore(offset_store, options.name, stream, asyncio.get_running_loop())
+        consumer = Consumer(self._client, stream, options, state, until=last, tracking=tracking)
+        return _Plan(consumer, options, state, tracked, tracking, store, group, membership)
+
+    async def _carry_out(self, plan: _Plan, child: str, *, to_the_end: bool = False) -> None:
+        """Start the actors of a consumer; the state's `ready` tells when it is subscribed."""
+        tree, consumer, cursor = self._grown, plan.consumer, plan.state.cursor
+        seat = None
+        if plan.tracking is not None and plan.tracked is not None:
+            tracker = plan.tracking.ref = await tree.start_tracker(child, plan.tracked, plan.store, plan.gone)
+            if plan.group is not None and plan.membership is not None:
+                # Where it begins is found out each time that it becomes the active one.
+                seat = plan.membership, await plan.group.join(Member(plan.membership, plan.tracked, tracker))
+            else:
+                consumer._begin_at(await plan.tracking.starting_offset())  # noqa: SLF001 - a class and its factory
+        if to_the_end:
+            consumer._end_at(await self._end_of(consumer.stream, cursor.specification))  # noqa: SLF001
+        consumer._ref = await tree.start_subscriber(  # noqa: SLF001
+            child, consumer.stream, plan.options, plan.state, plan.gone, seat
+        )
+
+    def _consumers_named(self, name: str, stream: str, *, single_active: bool) -> list[Consumer]:
+        """The consumers of a stream that have this name, all of them on their way out; unless they may share it."""
         consumers = [one for one in self._handles if isinstance(one, Consumer)]
         namesakes = [one for one in consumers if name and (one.name, one.stream) == (name, stream)]
+        if single_active and all(one.single_active for one in namesakes):
+            return []
         if any(one._is_open for one in namesakes):  # noqa: SLF001
             raise InvalidArgument(
                 f"this client has a consumer named {name!r} of {stream!r} already: of two with one name, both would "
@@ -196,3 +254,9 @@ class ConsumerFactory(ABC):
                 await asyncio.sleep(pauses.next_delay())
             else:
                 return response
+
+
+def _last_offset(until: int | str | None) -> int | None:
+    if isinstance(until, str) and until != "end":
+        raise InvalidArgument(f'until is an offset, "end" or None, not {until!r}')
+    return None if until is None or isinstance(until, str) else offset_module.at(until).value

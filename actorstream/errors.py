@@ -35,7 +35,8 @@ before trying again).
     │   ├─ OffsetGap                          the offset wanted is below what the stream retains
     │   ├─ StreamTruncated                    the offset wanted is beyond the end of the stream
     │   ├─ HandlerFailed                      the user's handler raised, and its policy says stop
-    │   └─ OffsetStoreFailed                  a consumer's offset could not be loaded, or not be stored
+    │   ├─ OffsetStoreFailed                  a consumer's offset could not be loaded, or not be stored
+    │   └─ ActivationFailed                   the user's `on_activation` raised, or took too long
     └─ RestartIntensityExceeded               a bug: an actor failed too often in too short a time
 """
 
@@ -463,6 +464,17 @@ class OffsetStoreFailed(ConsumeError):
         self.stream = stream
         self.what = what
         self.__cause__ = cause
+
+
+class ActivationFailed(ConsumeError):
+    """The user's `on_activation` raised or took too long, or chose no offset: the consumer left its group.
+
+    Another member takes over. To begin somewhere else than the callback would have said might skip messages.
+    """
+
+    def __init__(self, stream: str, cause: str) -> None:
+        super().__init__(f"the activation of a consumer of stream {stream!r} failed: {cause}")
+        self.stream = stream
 
 
 class RestartIntensityExceeded(ActorStreamError):

@@ -222,3 +222,34 @@ class OffsetNotStored(Event):
     stream: str
     name: str
     reason: BaseException
+
+
+# Single active consumers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SacActivated(Event):
+    """This consumer is the active one of its group, and reads from `offset` on (an offset specification)."""
+
+    title: ClassVar[str] = "consumer active"
+
+    stream: str
+    group: str
+    offset: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SacDeactivated(Event):
+    """This consumer is not the active one of its group any more; its dispatch stopped before this was told.
+
+    `clean`: the broker asked for it, and what was in hand was finished and stored before the next one could begin.
+    Otherwise the connection, the broker's member or the time was lost: what is in hand may be processed twice. `reason`
+    says which, and is empty when it is clean.
+    """
+
+    title: ClassVar[str] = "consumer inactive"
+
+    stream: str
+    group: str
+    clean: bool
+    reason: str = ""

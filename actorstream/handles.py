@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from actorstream.actors.future import LoopFuture
 from actorstream.errors import ActorStreamError, Closed
+
+T = TypeVar("T")
 
 
 class Handle(Protocol):
@@ -24,3 +28,19 @@ def on_gone(handle: Handle, ready: LoopFuture[None], reason: BaseException | Non
         handle._gone(reason)  # noqa: SLF001 - one thing in two classes
     error = reason if isinstance(reason, ActorStreamError) else Closed(f"{handle!r} ended: {reason!r}")
     ready.try_set_exception(error)
+
+
+async def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run code of the user's on the user's loop, from whichever loop this is. Cancelling it cancels that.
+
+    Raises:
+        RuntimeError: that loop is closed.
+    """
+    if asyncio.get_running_loop() is loop:
+        return await work
+    try:
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:
+        work.close()
+        raise
+    return await asyncio.wrap_future(future)

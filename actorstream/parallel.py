@@ -174,15 +174,27 @@ class ParallelRun:
             begun = self._lanes.begin()
             if begun is None:
                 return
+            if not begun[1].window.enter():
+                self._give_up(*begun)
+                continue
             task = asyncio.create_task(self._work(*begun))
             self._running.add(task)
             task.add_done_callback(self._ended)
 
-    async def _work(self, key: Hashable, work: _Work) -> None:
-        if work.window.wanted:
-            await self._handle(work.message, work.key_error)
+    def _give_up(self, key: Hashable, work: _Work) -> None:
+        """The consumer was sent elsewhere, or is not the active one any more: all taken there is not wanted."""
         self._lanes.end(key)
-        self._in_flight -= work.window.complete(work.message.offset)
+        self._in_flight -= work.window.abandon()
+        self._windows = {place: window for place, window in self._windows.items() if window is not work.window}
+        self._room.set()
+
+    async def _work(self, key: Hashable, work: _Work) -> None:
+        try:
+            await self._handle(work.message, work.key_error)
+            self._lanes.end(key)
+            self._in_flight -= work.window.complete(work.message.offset)
+        finally:
+            work.window.leave()
         self._room.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

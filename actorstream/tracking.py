@@ -10,18 +10,15 @@ import asyncio
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 from actorstream import offset as offset_module
 from actorstream.actors import messages as m
 from actorstream.actors.calls import call, tell
 from actorstream.actors.tracker import TrackerState
 from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OffsetStoreFailed, RequestTimeout
+from actorstream.handles import run_on
 from actorstream.offset import OffsetSpecification
 from actorstream.options import OffsetStore
-
-T = TypeVar("T")
 
 NEVER = sys.maxsize
 """More messages than any consumer completes."""
@@ -179,7 +176,7 @@ class UserStore:
             OffsetStoreFailed: it raised, or what it gave is no offset.
         """
         try:
-            value = await self._run(self._store.load(self._name, self._stream))
+            value = await run_on(self._loop, self._store.load(self._name, self._stream))
             return None if value is None else offset_module.at(value).value
         except Exception as error:
             raise OffsetStoreFailed(self._name, self._stream, "loaded", error) from error
@@ -191,16 +188,6 @@ class UserStore:
             OffsetStoreFailed: it raised.
         """
         try:
-            await self._run(self._store.store(self._name, self._stream, offset))
+            await run_on(self._loop, self._store.store(self._name, self._stream, offset))
         except Exception as error:
             raise OffsetStoreFailed(self._name, self._stream, "stored", error) from error
-
-    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if asyncio.get_running_loop() is self._loop:
-            return await work
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # the user's loop is closed
-            work.close()
-            raise
-        return await asyncio.wrap_future(future)

@@ -5,6 +5,7 @@ Plain: what it sends and whom it tells is handed to it by the `Connection`, on w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ import pykka
 
 from actorstream.actors import messages as m
 from actorstream.actors.future import LoopFuture
+from actorstream.actors.membership import NO_MATTER
 from actorstream.errors import ActorStreamError, ConnectionLost, response_error
+from actorstream.offset import OffsetSpecification
 from actorstream.wire import commands as c
 from actorstream.wire.constants import ResponseCode
 
@@ -33,6 +36,7 @@ class Attachments:
 
     Args:
         request: sends a request; its future has the answer, or why there is none. Raises when nothing was sent.
+        respond: answers a request of the broker. Raises when the connection is not open any more.
         release: gives a slot back to the pool.
         retire: says that the broker and we disagree about this connection: nobody new should come to it.
         watch: has the connection told when an entity ends.
@@ -42,17 +46,20 @@ class Attachments:
         self,
         *,
         request: Callable[[c.Request], LoopFuture[c.Response]],
+        respond: Callable[[c.Response, int], object],
         release: Callable[[m.Slot], object],
         retire: Callable[[], object],
         watch: Callable[[m.Ref], object],
     ) -> None:
         self._request = request
+        self._respond = respond
         self._release = release
         self._retire = retire
         self._watch = watch
         self._by_number: dict[int, Attachment] = {}
         self._publishers: dict[int, Attachment] = {}
         self._subscribers: dict[int, Attachment] = {}
+        self._updates: dict[int, int] = {}
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -83,6 +90,7 @@ class Attachments:
         self._by_number.clear()
         self._publishers.clear()
         self._subscribers.clear()
+        self._updates.clear()
 
     # Coming -------------------------------------------------------------------------------------------------------
 
@@ -131,6 +139,32 @@ class Attachments:
             reply.add_done_callback(answered)
         return done
 
+    # Single active consumers ----------------------------------------------------------------------------------------
+
+    def update(self, command: c.ConsumerUpdate, correlation_id: int) -> None:
+        """The broker makes a subscriber active or not, and goes on in its group only when that is answered.
+
+        It may come in the same read as the answer to Subscribe (F62). Without a subscriber it is answered at once.
+        """
+        attachment = self._subscribers.get(command.subscription_id)
+        if attachment is None:
+            self._answer(correlation_id, NO_MATTER)
+            return
+        self._updates[correlation_id] = attachment.number
+        self.tell(
+            attachment, m.ConsumerUpdated(attachment.slot.connection, attachment.number, correlation_id, command.active)
+        )
+
+    def answer_update(self, answer: m.AnswerConsumerUpdate) -> None:
+        """Let the broker have the answer. One that was given already, when its subscriber left, is not given again."""
+        if self._updates.get(answer.correlation_id) == answer.attachment:
+            del self._updates[answer.correlation_id]
+            self._answer(answer.correlation_id, answer.offset)
+
+    def _answer(self, correlation_id: int, offset: OffsetSpecification) -> None:
+        with contextlib.suppress(ConnectionLost):  # nobody is left to wait for it
+            self._respond(c.ConsumerUpdateResponse(ResponseCode.OK, offset), correlation_id)
+
     # Going --------------------------------------------------------------------------------------------------------
 
     def entity_ended(self, ref: m.Ref) -> None:
@@ -146,6 +180,10 @@ class Attachments:
             done.set(None)
             return done
         self._forget(attachment)
+        for correlation_id in [one for one, owner in self._updates.items() if owner == number]:
+            # Before it leaves: a group whose member left without an answer waited for it in some brokers (F72).
+            del self._updates[correlation_id]
+            self._answer(correlation_id, NO_MATTER)
         entity_id = attachment.slot.entity_id
         command = c.DeletePublisher(entity_id) if attachment.is_publisher else c.Unsubscribe(entity_id)
 

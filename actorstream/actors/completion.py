@@ -15,17 +15,13 @@ class CompletionWindow:
     that is not completed, whatever lies behind it: what is stored from there may be trusted by whoever goes on from it.
     """
 
-    __slots__ = ("_completed", "_messages", "_progress")
+    __slots__ = ("_abandoned", "_completed", "_messages", "_progress")
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._abandoned = False
         self._messages: deque[Message] = deque()
         self._completed: set[int] = set()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether what was handed out and not begun is still to be handled."""
-        return not self._progress.left
 
     def __len__(self) -> int:
         """How many it holds, those included that are completed behind one that is not."""
@@ -37,14 +33,37 @@ class CompletionWindow:
         self._messages.append(message)
 
     def complete(self, offset: int) -> int:
-        """A message in the window is completed; how many leave the window by that: all up to the first that is not."""
+        """A message in the window is completed; how many leave the window by that: all up to the first that is not.
+
+        None of one that is abandoned, which have left it already.
+        """
         messages, completed = self._messages, self._completed
         completed.add(offset)
         before = len(messages)
         while messages and messages[0].offset in completed:
             self._progress.completed = messages.popleft().offset
             completed.remove(self._progress.completed)
-        return before - len(messages)
+        return 0 if self._abandoned else before - len(messages)
+
+    def enter(self) -> bool:
+        """A message is about to be handled; False: it is not wanted any more.
+
+        The consumer was sent elsewhere, or another member of its group is the active one.
+        """
+        progress = self._progress
+        return not progress.left and (progress.gate is None or progress.gate.enter(progress))
+
+    def leave(self) -> None:
+        """The handler of a message has ended."""
+        if self._progress.gate is not None:
+            self._progress.gate.leave()
+
+    def abandon(self) -> int:
+        """Nothing in it will be begun any more; how many leave it by that. Those that are being handled go on."""
+        if self._abandoned:
+            return 0
+        self._abandoned = True
+        return len(self._messages)
 
     def unfinished(self) -> list[Message]:
         """All that it holds, in order: what has to come again when nobody goes on with it."""

@@ -76,6 +76,7 @@ class Connection(StreamActor):
         self._end_reason: Exception | None = None
         self._attachments = Attachments(
             request=self._request,
+            respond=self._respond,
             release=lambda slot: tell(pool, m.Release(slot)),
             retire=lambda: tell(pool, m.Retire(line_name)),
             watch=self.monitor,
@@ -174,6 +175,8 @@ class Connection(StreamActor):
             case s.Received(command=c.CreditResponse() as refused):
                 if (subscriber := self._attachments.subscriber(refused.subscription_id)) is not None:
                     self._attachments.tell(subscriber, m.CreditRefused(subscriber.number, refused.code))
+            case s.Received(command=c.ConsumerUpdate() as role, correlation_id=int() as number):
+                self._attachments.update(role, number)
             case s.Skipped(error=error):
                 self._emit(events.FrameSkipped(path=self.path, broker=str(self._endpoint), reason=str(error)))
             case _:
@@ -216,6 +219,8 @@ class Connection(StreamActor):
                 return self._attachments.attach_subscriber(message)
             case m.Detach(attachment=number):
                 return self._attachments.detach(number)
+            case m.AnswerConsumerUpdate():
+                self._attachments.answer_update(message)
             case Down(ref=ref):
                 self._attachments.entity_ended(ref)
             case m.Open():
@@ -245,6 +250,10 @@ class Connection(StreamActor):
 
     def _request(self, command: c.Request) -> LoopFuture[c.Response]:
         return self._open_driver.request(command, self._options.rpc_timeout_s)
+
+    def _respond(self, command: c.Response, correlation_id: int) -> None:
+        self._open_driver.session.respond(command, correlation_id, asyncio.get_running_loop().time())
+        self._open_driver.pump()
 
     def _renew(self, identity: m.Identity) -> None:
         """Give the broker a new token on this open connection (protocol section 2.7); no Tune and no Open follow."""

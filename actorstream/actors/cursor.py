@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actorstream import offset
+from actorstream.actors.gate import Gate
 from actorstream.offset import OffsetSpecification, OffsetType
 from actorstream.wire.chunk import Chunk
 
@@ -31,9 +32,9 @@ class Delivery:
 class Progress:
     """How far the consumer has come. Offsets count records."""
 
-    __slots__ = ("completed", "left", "position")
+    __slots__ = ("completed", "gate", "left", "position")
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, gate: Gate | None = None) -> None:
         self.position = position
         """The next offset to be dispatched. All below was dispatched or is not wanted: a chunk that the broker sends
         again is cut here."""
@@ -41,23 +42,27 @@ class Progress:
         """The last offset whose processing ended: what may be stored. The two differ by what is in hand."""
         self.left = False
         """Whether the user sent the consumer elsewhere: what was taken in this place and not begun is not wanted."""
+        self.gate = gate
+        """Who says whether what advances this progress may be handed out; None: it may."""
 
 
 class Cursor:
     """The place of one logical consumer in its stream; see the module."""
 
-    def __init__(self, specification: OffsetSpecification) -> None:
+    def __init__(self, specification: OffsetSpecification, gate: Gate | None = None) -> None:
+        self._gate = gate
         self.specification = specification
         """What the user asked for."""
         self.progress = self._begin(specification)
         self.last_chunk_id = -1
         """The newest chunk that was received, or is known to have been there: the stream can never end before it."""
+        self.reached: int | None = None
+        """The last offset that was completed before the present progress began; see `activate`."""
         self._pin: OffsetSpecification | None = None
         self._skip_through = -1
 
-    @staticmethod
-    def _begin(specification: OffsetSpecification) -> Progress:
-        return Progress(specification.value if specification.type is OffsetType.OFFSET else 0)
+    def _begin(self, specification: OffsetSpecification) -> Progress:
+        return Progress(specification.value if specification.type is OffsetType.OFFSET else 0, self._gate)
 
     def pin(self, specification: OffsetSpecification, *, skip_through: int = -1) -> None:
         """Replace a specification that means something else later ("next", "last") by what it meant at first.
@@ -73,11 +78,16 @@ class Cursor:
         """Whether a new subscription would start at a place of its own, not at the user's specification."""
         return self._pin is not None or self.last_chunk_id >= 0
 
+    @property
+    def origin(self) -> OffsetSpecification:
+        """Where the user wanted to begin; "next" and "last" as they were meant when the consumer was made."""
+        return self._pin or self.specification
+
     def resume(self) -> OffsetSpecification:
         """Where a new subscription starts: after all that was dispatched, else where the first one was meant to."""
         if self.progress.position > 0 and self.last_chunk_id >= 0:
             return offset.at(self.progress.position)
-        return self._pin or self.specification
+        return self.origin
 
     def received(self, chunk: Chunk) -> None:
         """A chunk came in (the subscriber's side)."""
@@ -92,10 +102,33 @@ class Cursor:
             return chunk.next_offset
         return max(self.progress.position, chunk.chunk_id)
 
+    @property
+    def completed(self) -> int | None:
+        """The last offset whose processing ended, whether in the present progress or before it."""
+        completed = self.progress.completed
+        return self.reached if completed is None else completed
+
+    def activate(self, start: OffsetSpecification | None) -> None:
+        """A single active consumer begins anew: at `start`, or, for None, where the first one was meant to begin.
+
+        What the handle has in hand from before does not count any more: it moves a progress that is nobody's now.
+        """
+        self.reached = self.completed
+        if start is not None:
+            self._pin = start
+            self._skip_through = -1
+        self.progress = self._begin(self._pin or self.specification)
+
+    def fence(self) -> None:
+        """What the handle has in hand does not count any more; everything else stays."""
+        self.reached = self.completed
+        self.progress = Progress(self.progress.position if self.reached is None else self.reached + 1, self._gate)
+
     def restart(self, specification: OffsetSpecification) -> None:
         """Forget the place: the stream is another one now, or was cut off. What is under way is dropped."""
         self.specification = specification
         self.progress = self._begin(specification)
+        self.reached = None
         self.last_chunk_id = -1
         self._pin = None
         self._skip_through = -1

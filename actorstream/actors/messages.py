@@ -217,6 +217,15 @@ class AttachSubscriber:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerConsumerUpdate:
+    """Tell: answer a `ConsumerUpdated`. It is sent once, whoever answers first; what comes later changes nothing."""
+
+    attachment: int
+    correlation_id: int
+    offset: OffsetSpecification
+
+
+@dataclass(frozen=True, slots=True)
 class Detach:
     """Tell or ask: end an attachment; the slot is given back once the broker has answered."""
 
@@ -347,6 +356,56 @@ class CreditRefused:
 
     attachment: int
     code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerUpdated:
+    """Tell: the broker made this single active consumer active, or not any more. It has to be answered."""
+
+    connection: Ref
+    attachment: int
+    correlation_id: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BeginActive:
+    """Ask (from the coordinator): read from here on, and answer the broker. -> the specification it was answered with.
+
+    `start` None: where the consumer was meant to begin. Nothing happens when the epoch is over meanwhile: -> None.
+    """
+
+    epoch: int
+    start: OffsetSpecification | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveGroup:
+    """Tell (from the coordinator): this activation cannot be carried out; end with this reason, so that others can."""
+
+    epoch: int
+    reason: Exception
+
+
+# To a SacCoordinator --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """Tell (from a subscriber): the broker gave the consumer of this stream another role, in this epoch."""
+
+    subscriber: Ref
+    stream: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipLost:
+    """Tell (from a subscriber): its subscription is gone, and the role with it."""
+
+    stream: str
+    was_active: bool
+    reason: BaseException | None
 
 
 # To an OffsetTracker ----------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ class Subscriber(StreamActor):
         slot = self._slot = replace(slot, endpoint=endpoint)
         self._on_leader = endpoint == members.leader
         self.monitor(slot.connection)
-        specification = await self._specification(slot)
+        specification = await self._first_specification(slot)
         self._begin_attachment()
         try:
             await ask(slot.connection, self._subscription(slot, specification))
@@ -178,20 +178,22 @@ class Subscriber(StreamActor):
     def _begin_attachment(self) -> None:
         """From here on, the connection gives the slot back, and what older attachments delivered is void."""
         self._attachment = self._state.attachment = next_attachment()
-        if self._state.paused:
+        if not self._may_grant:
             self._ledger.pause()
         # All that was queued comes again. Kept, it would add up with every attachment while the consumer is busy.
+        self._drop_queued()
+
+    def _drop_queued(self) -> int:
+        """Forget what the consumer has not taken yet; how many chunks."""
+        held, self._held = self._held or [], None
+        count = len(held)
         with contextlib.suppress(asyncio.QueueEmpty, ActorStreamError):
             while True:
                 self._state.deliveries.get_nowait()
+                count += 1
+        return count
 
     def _subscription(self, slot: m.Slot, specification: OffsetSpecification) -> m.AttachSubscriber:
-        # The broker makes nothing of the name alone; its lists of consumers show it.
-        properties = {"name": self._options.name} if self._options.name else {}
-        if self._state.bounded:
-            # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
-            # which take offsets and carry no messages, are the last ones.
-            properties["chunk_selector"] = "all"
         return m.AttachSubscriber(
             slot,
             self._attachment,
@@ -199,8 +201,18 @@ class Subscriber(StreamActor):
             self._stream,
             specification,
             self._options.credit,
-            tuple(properties.items()),
+            tuple(self._properties().items()),
         )
+
+    def _properties(self) -> dict[str, str]:
+        """What the broker is told of this subscription beside its offset."""
+        # The broker makes nothing of the name alone; its lists of consumers show it.
+        properties = {"name": self._options.name} if self._options.name else {}
+        if self._state.bounded:
+            # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
+            # which take offsets and carry no messages, are the last ones.
+            properties["chunk_selector"] = "all"
+        return properties
 
     def on_stop(self) -> None:
         """Give back a slot that no subscription came to use."""
@@ -208,6 +220,10 @@ class Subscriber(StreamActor):
             tell(self._pool, m.Release(self._slot))
 
     # Where to start -----------------------------------------------------------------------------------------------
+
+    async def _first_specification(self, slot: m.Slot) -> OffsetSpecification:
+        """What to subscribe with."""
+        return await self._specification(slot)
 
     async def _specification(self, slot: m.Slot) -> OffsetSpecification:
         """The specification for this subscription, after the cursor was compared with the stream (F48, F49, F50)."""
@@ -312,7 +328,7 @@ class Subscriber(StreamActor):
                 self._ledger.pause()
             case m.Resume():
                 self._state.paused = False
-                self._grant(self._ledger.resume())
+                self._resume_granting()
             case m.ChunkBroken():
                 self._on_broken(message)
             case m.CreditRefused(attachment=attachment, code=code):
@@ -381,6 +397,14 @@ class Subscriber(StreamActor):
             is_new = chunk.chunk_id > self._last_chunk_id
             self._state.cursor.pin(offset.at(chunk.chunk_id), skip_through=EMPTY if is_new else chunk.chunk_id)
         self.exit(StreamNotAvailable(f"the end of stream {self._stream!r} is below the offset wanted"))
+
+    @property
+    def _may_grant(self) -> bool:
+        return not self._state.paused
+
+    def _resume_granting(self) -> None:
+        if self._may_grant:
+            self._grant(self._ledger.resume())
 
     def _grant(self, count: int) -> None:
         if count and self._slot is not None:

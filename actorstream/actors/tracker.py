@@ -19,6 +19,7 @@ from actorstream import events, offset
 from actorstream.actors import messages as m
 from actorstream.actors.cursor import Cursor, Progress
 from actorstream.actors.future import LoopFuture
+from actorstream.actors.membership import Membership
 from actorstream.actors.offset_store import Store
 from actorstream.actors.runtime import StreamActor
 from actorstream.backoff import Backoff, BackoffPolicy
@@ -74,8 +75,8 @@ class TrackerState:
     Attributes:
         specification: what the user asked for, where nothing is stored.
         policy: None: only what the user hands over is stored.
-        resting: the consumer has no place of its own at this moment: before it has started, and after a single active
-            consumer stepped down. Nothing is stored then: another one has the word.
+        resting: the consumer has no place of its own at this moment: before it has started, and after its end.
+        membership: of a single active consumer.
     """
 
     name: str
@@ -88,10 +89,16 @@ class TrackerState:
     given: int | None = None
     failing: bool = False
     progress: Progress | None = None
+    membership: Membership | None = None
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing is stored: it has no place, or another member of its group has the word (F52)."""
+        return self.resting or (self.membership is not None and not self.membership.may_store)
 
     def target(self) -> int | None:
         """The offset that should be stored now; None when there is nothing to store."""
-        if self.resting:
+        if self.is_resting:
             return None
         progress = self.cursor.progress
         if progress is not self.progress:
@@ -130,7 +137,7 @@ class OffsetTracker(StreamActor):
             "completed": state.cursor.progress.completed,
             "sent": state.stored.sent,
             "stored": state.stored.value,
-            "resting": state.resting,
+            "resting": state.is_resting,
         }
 
     def on_start(self) -> None:
@@ -225,7 +232,7 @@ class OffsetTracker(StreamActor):
     async def _check(self) -> None:
         """Look whether the last store arrived, and send it again if it did not."""
         state = self._state
-        if state.resting or state.stored.is_certain:
+        if state.is_resting or state.stored.is_certain:
             return
         try:
             async with state.stored.lock:
@@ -249,7 +256,7 @@ class OffsetTracker(StreamActor):
     async def _store_this(self, value: int) -> None:
         """What the user hands over. Like everything here, it never takes back what is stored."""
         state = self._state
-        if state.resting:
+        if state.is_resting:
             raise ConsumeError(
                 f"the consumer {state.name!r} of stream {state.stream!r} is not active: it stores nothing"
             )
@@ -296,7 +303,7 @@ class OffsetTracker(StreamActor):
         news = state.news()
         if news is not None:
             await self._send(news)
-        if state.resting or state.stored.is_certain:
+        if state.is_resting or state.stored.is_certain:
             return True
         for pause in READ_BACK_S:
             await asyncio.sleep(pause)

@@ -8,6 +8,7 @@
     ├─ watchdog                      Watchdog: notices when the loop stands still
     ├─ publishers                    one_for_one over Publisher …: until its producer is closed
     ├─ trackers                      one_for_one over OffsetTracker …: until its consumer is closed
+    ├─ super_streams                 one_for_one over SacCoordinator …: until its consumer is closed
     └─ subscribers                   one_for_one over Subscriber …: until its consumer is closed
 
 Connections are temporary children: whoever lost one asks the Locator where to go now, and leases a slot there. To
@@ -25,15 +26,18 @@ from collections.abc import Callable, Sequence
 from actorstream.actors import messages as m
 from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
+from actorstream.actors.coordinator import Coordination, SacCoordinator
 from actorstream.actors.credentials import CredentialsKeeper, KeeperState
 from actorstream.actors.dialing import Dialer
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.locator import Locator
+from actorstream.actors.membership import Membership
 from actorstream.actors.offset_store import BrokerStore, Store
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.pool import CONTROL, Pool, PoolState
 from actorstream.actors.publisher import Publisher
 from actorstream.actors.runtime import Home, StreamActor
+from actorstream.actors.sac_subscriber import SacSubscriber
 from actorstream.actors.subscriber import Subscriber, SubscriberState
 from actorstream.actors.supervisor import (
     ChildSpec,
@@ -78,6 +82,7 @@ class Tree:
         self.locator: m.Ref
         self._publishers: m.Ref
         self._trackers: m.Ref
+        self._super_streams: m.Ref
         self._subscribers: m.Ref
         self._stored: weakref.WeakValueDictionary[tuple[str, str], StoredOffset] = weakref.WeakValueDictionary()
 
@@ -114,6 +119,7 @@ class Tree:
         self._publishers = await self._start_supervisor("publishers")
         # In front of the subscribers, and so stopped after them.
         self._trackers = await self._start_supervisor("trackers")
+        self._super_streams = await self._start_supervisor("super_streams")
         self._subscribers = await self._start_supervisor("subscribers")
 
     async def _start_supervisor(self, name: str) -> m.Ref:
@@ -150,15 +156,36 @@ class Tree:
         )
 
     async def start_subscriber(
-        self, name: str, stream: str, options: ConsumerOptions, state: SubscriberState, gone: Gone
+        self,
+        name: str,
+        stream: str,
+        options: ConsumerOptions,
+        state: SubscriberState,
+        gone: Gone,
+        group: tuple[Membership, m.Ref] | None = None,
     ) -> m.Ref:
-        """A subscriber under its supervisor; at once, before it is attached."""
+        """A subscriber under its supervisor; at once, before it is attached.
+
+        `group`: the membership and the coordinator of one that is in a group of single active consumers.
+        """
 
         def make() -> StreamActor:
-            return Subscriber(
+            if group is None:
+                return Subscriber(
+                    stream=stream,
+                    options=options,
+                    state=state,
+                    locator=self.locator,
+                    pool=self._pool,
+                    emit=self.bus.emit,
+                )
+            membership, coordinator = group
+            return SacSubscriber(
                 stream=stream,
                 options=options,
                 state=state,
+                membership=membership,
+                coordinator=coordinator,
                 locator=self.locator,
                 pool=self._pool,
                 emit=self.bus.emit,
@@ -166,6 +193,16 @@ class Tree:
 
         return await self._start(
             self._subscribers, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
+        )
+
+    async def start_coordinator(self, name: str, state: Coordination, gone: Gone) -> m.Ref:
+        """The coordinator of a consumer in groups of single active consumers, under its supervisor."""
+
+        def make() -> StreamActor:
+            return SacCoordinator(state=state, emit=self.bus.emit)
+
+        return await self._start(
+            self._super_streams, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
         )
 
     async def start_tracker(self, name: str, state: TrackerState, store: Store | None, gone: Gone) -> m.Ref:
@@ -198,9 +235,14 @@ class Tree:
         await call(self._publishers, StopChild(name), dead=Closed)
 
     async def stop_consumer(self, name: str) -> None:
-        """Stop a subscriber, and its tracker if it has one, and forget them."""
+        """Stop a subscriber, and its coordinator and its tracker if it has them, and forget them."""
         await call(self._subscribers, StopChild(name), dead=Closed)
+        await call(self._super_streams, StopChild(name), dead=Closed)
         await call(self._trackers, StopChild(name), dead=Closed)
+
+    async def stop_coordinator(self, name: str) -> None:
+        """Stop a coordinator and forget it."""
+        await call(self._super_streams, StopChild(name), dead=Closed)
 
     async def snapshot(self) -> Node:
         """The tree as it is now."""

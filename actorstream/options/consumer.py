@@ -6,8 +6,11 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from actorstream.options.checks import check_name, count, require
+from actorstream.options.checks import check_name, count, positive, require
 from actorstream.options.tracking import AutoTracking
+
+MAX_HAND_OVER_S = 25.0
+"""An activation may take it twice, and some requests besides, within the minute that the broker waits (W8)."""
 
 
 class OnGap(enum.Enum):
@@ -39,6 +42,8 @@ class ConsumerKeywords(TypedDict, total=False):
     on_gap: OnGap
     on_truncated: OnTruncated
     tracking: AutoTracking | None
+    single_active: bool
+    hand_over_timeout_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +57,10 @@ class ConsumerOptions:
         prefer_leader: read from the leader, and not, as usual, from a replica.
         on_gap, on_truncated: see there.
         tracking: when the offset of a consumer with a name is stored; None: only by `Consumer.store_offset`.
+        single_active: of the consumers that have this name, and this option, the broker sends to one at a time.
+        hand_over_timeout_s: how long such a consumer may take to finish what it has in hand, and store it, before
+            another one takes over; and how long to find where to begin when it takes over itself. The broker would wait
+            a minute for all of it.
     """
 
     name: str = ""
@@ -61,6 +70,8 @@ class ConsumerOptions:
     on_gap: OnGap = OnGap.CONTINUE
     on_truncated: OnTruncated = OnTruncated.FIRST
     tracking: AutoTracking | None = field(default_factory=AutoTracking)
+    single_active: bool = False
+    hand_over_timeout_s: float = 20.0
 
     def __post_init__(self) -> None:
         if self.name:
@@ -73,3 +84,11 @@ class ConsumerOptions:
         )
         ok = self.tracking is None or isinstance(self.tracking, AutoTracking)
         require(ok, f"tracking is an AutoTracking or None, not {self.tracking!r}")
+        require(isinstance(self.single_active, bool), f"single_active is a boolean, not {self.single_active!r}")
+        require(bool(self.name) or not self.single_active, "a single active consumer has a name, that of its group")
+        positive("hand_over_timeout_s", self.hand_over_timeout_s)
+        require(
+            self.hand_over_timeout_s <= MAX_HAND_OVER_S,
+            f"hand_over_timeout_s is at most {MAX_HAND_OVER_S:g}, not {self.hand_over_timeout_s!r}: the broker drops a "
+            "connection on which it waits for a minute",
+        )

@@ -1,0 +1,238 @@
+"""Single active consumers on a real broker: one reads, and who takes over goes on where the last one stopped."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from actorstream import Activation, Client, Consumer, Message, errors, events, offset
+from lab.broker import Broker
+from tests.broker.reading import connected, numbered, numbers, publish, take, until, watching
+from tests.conftest import Streams
+
+GROUP = "group"
+
+
+@asynccontextmanager
+async def member(client: Client, stream: str, begin: str = "first", **options: Any) -> AsyncIterator[Consumer]:
+    consumer = await client.consumer(stream, begin, name=GROUP, single_active=True, **options)
+    async with consumer:
+        yield consumer
+
+
+async def becomes_active(consumer: Consumer) -> None:
+    await until(lambda: consumer.active, f"{consumer} is active")
+
+
+async def test_one_of_a_group_is_active_and_reads_everything(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    async with connected(broker) as client, member(client, name) as first, member(client, name) as second:
+        await becomes_active(first)
+        await publish(client, name, numbered(100), chunk=10)
+        assert numbers(await take(first, 100)) == list(range(100))
+        assert (first.active, second.active) == (True, False)
+        with pytest.raises(TimeoutError):
+            await take(second, 1, within_s=0.5)
+
+
+async def test_f66_f70_who_takes_over_from_one_that_closes_goes_on_after_its_last_message(
+    broker: Broker, stream: Streams
+) -> None:
+    """Nothing twice, nothing left out, however much the first one had fetched and not handed out."""
+    name = stream({})
+    async with connected(broker) as client, connected(broker) as other:
+        await publish(client, name, numbered(100), chunk=10)
+        async with member(client, name) as first, member(other, name) as second:
+            assert numbers(await take(first, 34)) == list(range(34))
+            first.complete()
+            await first.close()
+            await becomes_active(second)
+            assert numbers(await take(second, 66)) == list(range(34, 100))
+            assert await other.query_offset(GROUP, name) == 33
+
+
+async def test_f70_the_first_of_a_group_begins_where_its_user_said(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    async with connected(broker) as client:
+        await publish(client, name, numbered(30), chunk=10)
+        async with member(client, name) as consumer:
+            assert numbers(await take(consumer, 30)) == list(range(30))
+            consumer.complete()
+    async with connected(broker) as client:
+        await publish(client, name, numbered(10, 30))
+        async with member(client, name) as consumer:
+            assert numbers(await take(consumer, 10)) == list(range(30, 40))
+
+
+async def test_f70_next_is_the_next_when_the_member_came_and_not_when_it_took_over(
+    broker: Broker, stream: Streams
+) -> None:
+    """The first one stores nothing, and is gone without a word: what came since the second one joined comes to it."""
+    name = stream({})
+    async with connected(broker) as client, connected(broker) as other:
+        await publish(client, name, numbered(10))
+        first = await client.consumer(name, "next", name=GROUP, single_active=True, tracking=None)
+        async with member(other, name, "next", tracking=None) as second:
+            await becomes_active(first)
+            await publish(other, name, numbered(10, 10))
+            assert numbers(await take(first, 5)) == list(range(10, 15))
+            await first.close()
+            assert numbers(await take(second, 10)) == list(range(10, 20))
+
+
+async def test_events_tell_who_is_active_and_since_where(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    async with connected(broker) as client, connected(broker) as other, watching(other) as seen:
+        await publish(client, name, numbered(10))
+        async with member(client, name) as first, member(other, name) as second:
+            assert numbers(await take(first, 3)) == [0, 1, 2]
+            first.complete()
+            await first.close()
+            await becomes_active(second)
+            await until(lambda: [one for one in seen if isinstance(one, events.SacActivated)], "an event")
+            (activated,) = [one for one in seen if isinstance(one, events.SacActivated)]
+            assert (activated.stream, activated.group, activated.offset) == (name, GROUP, "offset(3)")
+            assert activated.path.startswith("root/super_streams/")
+
+
+async def test_the_tree_shows_the_coordinator_and_the_role_of_each_member(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    async with connected(broker) as client, member(client, name) as first, member(client, name):
+        await becomes_active(first)
+        tree = {child.name: child for child in (await client.tree()).children}
+        assert {child.kind for child in tree["super_streams"].children} == {"SacCoordinator"}
+        assert [child.details[name] for child in tree["super_streams"].children] == ["active", "inactive"]
+        assert [child.details["role"] for child in tree["subscribers"].children] == ["active", "inactive"]
+
+
+async def test_a_callback_may_choose_where_an_activation_begins(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    told: list[Activation] = []
+
+    async def decide(activation: Activation) -> int:
+        told.append(activation)
+        assert await client.query_offset(GROUP, name) is None  # it may ask the broker
+        return 7
+
+    async with connected(broker) as client:
+        await publish(client, name, numbered(10))
+        async with member(client, name, on_activation=decide) as consumer:
+            assert numbers(await take(consumer, 3)) == [7, 8, 9]
+    assert told == [Activation(name, GROUP, None, None, offset.first())]
+
+
+@pytest.mark.parametrize("own_thread", [False, True])
+async def test_a_callback_that_chooses_nothing_leaves_the_rule_as_it_is(
+    broker: Broker, stream: Streams, own_thread: bool
+) -> None:
+    name = stream({})
+    loop = asyncio.get_running_loop()
+    told: list[Activation] = []
+
+    def look(activation: Activation) -> None:
+        assert asyncio.get_running_loop() is loop
+        told.append(activation)
+
+    async with connected(broker, own_thread=own_thread) as client:
+        await publish(client, name, numbered(10))
+        await client.store_offset(GROUP, name, 3)
+        await until(lambda: client.query_offset(GROUP, name), "it is stored")
+        async with member(client, name, on_activation=look) as consumer:
+            assert numbers(await take(consumer, 6)) == list(range(4, 10))
+    assert told == [Activation(name, GROUP, 3, None, offset.at(4))]
+
+
+async def test_a_callback_that_fails_ends_its_consumer_with_the_reason_and_another_takes_over(
+    broker: Broker, stream: Streams
+) -> None:
+    name = stream({})
+
+    def refuse(_activation: Activation) -> None:
+        raise LookupError("no database")
+
+    async with connected(broker) as client:
+        await publish(client, name, numbered(5))
+        async with member(client, name, on_activation=refuse) as first, member(client, name) as second:
+            with pytest.raises(errors.ActivationFailed, match="no database") as failed:
+                await take(first, 1)
+            assert isinstance(failed.value.__cause__, LookupError)
+            assert numbers(await take(second, 5)) == list(range(5))
+
+
+async def test_a_callback_that_takes_too_long_ends_its_consumer(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    cancelled = asyncio.Event()
+
+    async def hang(_activation: Activation) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    async with (
+        connected(broker, own_thread=True) as client,
+        member(client, name, on_activation=hang, hand_over_timeout_s=0.2) as consumer,
+    ):
+        with pytest.raises(errors.ActivationFailed, match=r"did not return within 0\.2 s"):
+            await take(consumer, 1)
+        await asyncio.wait_for(cancelled.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"single_active": True}, "has a name"),
+        ({"single_active": True, "name": "n", "until": "end"}, "no `until`"),
+        ({"name": "n", "on_activation": print}, "single_active=True"),
+        ({"name": "n", "single_active": 1}, "is a boolean"),
+        ({"name": "n", "single_active": True, "hand_over_timeout_s": 60}, "at most 25"),
+    ],
+)
+async def test_wrong_options_are_told_at_once(
+    broker: Broker, stream: Streams, options: dict[str, Any], words: str
+) -> None:
+    async with connected(broker) as client:
+        with pytest.raises(errors.InvalidArgument, match=words):
+            await client.consumer(stream({}), **options)
+
+
+async def test_a_name_is_that_of_a_group_or_of_one_consumer_never_both(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    async with connected(broker) as client, member(client, name):
+        with pytest.raises(errors.InvalidArgument, match="has a consumer named"):
+            await client.consumer(name, name=GROUP)
+
+
+async def test_handlers_in_parallel_finish_before_another_member_takes_over(broker: Broker, stream: Streams) -> None:
+    """The first one is asked to leave while four messages are in work: none of them is handled by the other one."""
+    name = stream({})
+    handled: dict[str, list[int]] = {"first": [], "second": []}
+    begun = asyncio.Semaphore(0)
+    go_on = asyncio.Event()
+
+    def handler(who: str) -> Any:
+        async def handle(message: Message) -> None:
+            begun.release()
+            await go_on.wait()
+            handled[who].append(int(message.body))
+
+        return handle
+
+    async with connected(broker) as client, connected(broker) as other:
+        await publish(client, name, numbered(40), chunk=10)
+        async with member(client, name) as first, member(other, name) as second:
+            running = [
+                asyncio.create_task(first.run(handler("first"), workers=4)),
+                asyncio.create_task(second.run(handler("second"), workers=4)),
+            ]
+            for _ in range(4):
+                await begun.acquire()
+            go_on.set()
+            await until(lambda: len(handled["first"]) >= 10, "some are handled")
+            await first.close()
+            await until(lambda: len(handled["first"]) + len(handled["second"]) >= 40, "all are handled")
+            await second.close()
+            await asyncio.gather(*running)
+    assert sorted(set(handled["first"] + handled["second"])) == list(range(40))
