@@ -33,6 +33,7 @@ from actorstream.options import (
     Token,
     WhenAway,
 )
+from actorstream.pipe import Pipe
 from actorstream.producer import Producer
 from actorstream.routing import HashRouting, KeyRouting, Routing
 from actorstream.wire.amqp import Header, Properties
@@ -68,6 +69,7 @@ __all__ = [
     "OnGap",
     "OnTruncated",
     "Park",
+    "Pipe",
     "Producer",
     "Properties",
     "Publish",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
@@ -37,6 +38,7 @@ from actorstream.handling import ErrorPolicy, Handler
 from actorstream.offset import OffsetLike
 from actorstream.options import ProducerKeywords, StreamArguments
 from actorstream.parallel import Key
+from actorstream.pipe import Function, Output, Pipe
 from actorstream.wire.message import Message
 
 T = TypeVar("T")
@@ -332,6 +334,16 @@ class Client:
     def consumer(self, stream: str, offset: OffsetLike = "next", **options: Any) -> Consumer:
         """See `Client.consumer`."""
         return Consumer(self._runner, self._runner.run(self.asynchronous.consumer(stream, offset, **options)))
+
+    def run_pipe(self, source: str, target: str, function: Function, **options: Any) -> None:
+        """Run a `Pipe` until it ends. The function is called in a thread, where it may block, unless it is `async`."""
+
+        async def in_thread(message: Message) -> Output:
+            result: Any = await asyncio.to_thread(function, message)
+            return result  # type: ignore[no-any-return]
+
+        called = function if inspect.iscoroutinefunction(function) else in_thread
+        self._runner.run(Pipe(self.asynchronous, source, target, called, **options).run())
 
     def tree(self) -> Node:
         """See `Client.tree`."""

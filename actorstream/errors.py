@@ -34,6 +34,7 @@ before trying again).
     ├─ ConsumeError
     │   ├─ OffsetGap                          the offset wanted is below what the stream retains
     │   ├─ StreamTruncated                    the offset wanted is beyond the end of the stream
+    │   ├─ SourceReplaced                     a pipe's source is not the stream that it read before
     │   ├─ HandlerFailed                      the user's handler raised, and its policy says stop
     │   ├─ OffsetStoreFailed                  a consumer's offset could not be loaded, or not be stored
     │   └─ ActivationFailed                   the user's `on_activation` raised, or took too long
@@ -440,6 +441,22 @@ class StreamTruncated(ConsumeError):
         self.stream = stream
         self.wanted = wanted
         self.last_chunk_id = last_chunk_id
+
+
+class SourceReplaced(ConsumeError):
+    """The source of a pipe is not the stream that it read before, or lost what the pipe has not read.
+
+    To go on would be silent loss: the target holds ids that were counted in the old one, and would take the messages of
+    the new one for duplicates of them.
+    """
+
+    def __init__(self, stream: str, name: str) -> None:
+        super().__init__(
+            f"stream {stream!r} does not know pipe {name!r}, whose outputs are in the target: it was deleted and made "
+            "anew, or retention took it further than the pipe; to begin anew, give the pipe another name"
+        )
+        self.stream = stream
+        self.name = name
 
 
 class HandlerFailed(ConsumeError):

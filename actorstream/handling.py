@@ -151,10 +151,17 @@ async def _one_by_one(source: Consumable, handle: PolicedHandler) -> None:
             raise
 
 
+class Parking(Protocol):
+    """What messages are parked with: a producer."""
+
+    async def send_wait(self, message: Message) -> None:
+        """Publish it, and wait for the confirm."""
+
+
 class PolicedHandler:
     """A handler under its policy: once a call returns, the message is completed."""
 
-    def __init__(self, handler: Handler, policy: ErrorPolicy, parking: Producer | None) -> None:
+    def __init__(self, handler: Handler, policy: ErrorPolicy, parking: Parking | None) -> None:
         self._handler = handler
         self._policy = policy
         self._parking = parking
@@ -195,7 +202,7 @@ class PolicedHandler:
         return failure
 
     @staticmethod
-    async def _park(message: Message, failure: Exception, parking: Producer) -> None:
+    async def _park(message: Message, failure: Exception, parking: Parking) -> None:
         try:
             await parking.send_wait(parked(message, failure))
         except Exception as error:
