@@ -22,11 +22,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from actorstream import offset as offset_module
-from actorstream.actors.outbox import Body
+from actorstream.actors.encoding import Body
 from actorstream.actors.receipt import Receipt
 from actorstream.backoff import Backoff, BackoffPolicy
 from actorstream.consumer import Consumer
-from actorstream.consuming import OffsetLike
 from actorstream.errors import (
     ActorStreamError,
     InvalidArgument,
@@ -36,7 +35,7 @@ from actorstream.errors import (
     SourceReplaced,
 )
 from actorstream.handling import ErrorPolicy, Park, PolicedHandler
-from actorstream.offset import OffsetSpecification, OffsetType
+from actorstream.offset import OffsetLike, OffsetSpecification, OffsetType
 from actorstream.options import OnGap, OnTruncated, check_name
 from actorstream.options.checks import positive, require
 from actorstream.producer import Producer
@@ -70,8 +69,9 @@ class Pipe:
     Args:
         client: makes the producer and the consumer, which its tree shows.
         source, target: two existing streams.
-        function: gets a message; plain (it must not block the loop) or `async`. Returns what is to be published, or
-            None to leave it out. Of two calls for one message, after a crash, the first one's outputs count.
+        function: gets a message; plain (it must not block the loop) or `async`. Returns what is to be published: one
+            message, a list of them (65,535 at most, which fit a frame together), or None to leave it out. Of two calls
+            for one message, after a crash, the first one's outputs count.
         name: stands for the pipe in both streams: as the producer's name, and, as `pipe:<name>`, for an offset.
         offset: where to begin when the target has nothing of this pipe; anything that `Client.consumer` takes.
         until: the last offset to read, or "end" for what the source holds now; None never ends.
@@ -267,7 +267,7 @@ class Pipe:
             await handle(message)
             if self._outputs:
                 try:
-                    receipt = await producer.send(self._outputs[0], publishing_id=message.offset + 1)
+                    receipt = await _publish(producer, self._outputs, message.offset + 1)
                 except (InvalidArgument, MessageCodecError) as error:  # it is this message's fault, as if it had raised
                     await handle(message, error)
                 else:
@@ -321,11 +321,20 @@ class _ParkedOnce:
         await self._producer.send_wait(message, publishing_id=message.application_properties["x-origin-offset"] + 1)
 
 
+async def _publish(producer: Producer, outputs: Sequence[Body], publishing_id: int) -> Receipt:
+    if len(outputs) == 1:
+        return await producer.send(outputs[0], publishing_id=publishing_id)
+    # Not compressed: those who read over AMQP 1.0 and 0-9-1 do not get what is.
+    return await producer.send_sub_entry(outputs, compression="none", publishing_id=publishing_id)
+
+
 def _outputs(result: Output) -> Sequence[Body]:
     if result is None:
         return ()
     if isinstance(result, (bytes, bytearray, memoryview, str, Message)):
         return (result,)
+    if isinstance(result, (list, tuple)):
+        return result
     raise InvalidArgument(f"the function of a pipe returns what can be published, or None, not {result!r}")
 
 

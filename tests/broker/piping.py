@@ -11,7 +11,10 @@ from actorstream import ErrorPolicy, Message, Park, Pipe
 
 
 def outputs_of(number: int) -> list[bytes]:
-    return [] if number % 7 == 0 else [b"out %d" % number]
+    """None of every seventh, one of most, and of every fifth four."""
+    if number % 7 == 0:
+        return []
+    return [b"out %d.%d" % (number, part) for part in range(4)] if number % 5 == 0 else [b"out %d" % number]
 
 
 def is_parked(number: int) -> bool:
@@ -23,7 +26,7 @@ async def main(
 ) -> None:
     said = False
 
-    async def function(message: Message) -> bytes | None:
+    async def function(message: Message) -> list[bytes]:
         nonlocal said
         number = int(message.body)
         if number % 10 == 0:
@@ -34,7 +37,7 @@ async def main(
             sys.stdout.flush()
         if is_parked(number):
             raise ValueError(f"number {number}")
-        return b"".join(outputs_of(number)) or None
+        return outputs_of(number)
 
     async with actorstream.connect(uri) as client:
         policy = ErrorPolicy(then=Park(parked))

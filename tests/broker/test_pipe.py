@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -94,6 +95,26 @@ async def test_f31_what_the_source_was_not_told_is_sent_again_and_dropped_by_the
     assert bodies(await read(client, target)) == [b"%d%d" % (number, number) for number in range(110)]
 
 
+async def test_several_outputs_of_one_message_share_its_id_and_are_there_together(
+    client: Client, stream: Streams
+) -> None:
+    source, target = stream({}), stream({})
+    await publish(client, source, numbered(10))
+
+    def function(message: Message) -> list[bytes | Message]:
+        made: list[bytes | Message] = [message.body, Message(message.body, application_properties={"copy": 1}), b"x"]
+        return made[: int(message.body) % 4]
+
+    for _ in range(2):
+        await run(Pipe(client, source, target, function, name="pipe", until="end"))
+        await client.store_offset("pipe:pipe", source, 0)  # so that all of it is sent again
+    messages = await read(client, target)
+    assert bodies(messages) == [
+        body for number in range(10) for body in [b"%d" % number, b"%d" % number, b"x"][: number % 4]
+    ]
+    assert await client.publishing_sequence("pipe", target) == 10
+
+
 async def test_whole_messages_pass_through_with_all_their_sections(client: Client, stream: Streams) -> None:
     source, target = stream({}), stream({})
     async with await client.producer(source) as producer:
@@ -135,14 +156,14 @@ async def test_f57_what_cannot_be_published_is_the_fault_of_its_message(client: 
     source, target = stream({}), stream({})
     await publish(client, source, numbered(4))
 
-    def function(message: Message) -> object:
+    def function(message: Message) -> Any:
         return {b"1": 17, b"2": b"x" * 2**21}.get(message.body, message.body)
 
-    pipe = Pipe(client, source, target, function, name="pipe", until="end", on_error=ErrorPolicy(then=Skip()))  # type: ignore[arg-type]
+    pipe = Pipe(client, source, target, function, name="pipe", until="end", on_error=ErrorPolicy(then=Skip()))
     await run(pipe)
     assert bodies(await read(client, target)) == [b"0", b"3"]
     with pytest.raises(errors.HandlerFailed) as caught:
-        await run(Pipe(client, source, stream({}), function, name="pipe", until="end"))  # type: ignore[arg-type]
+        await run(Pipe(client, source, stream({}), function, name="pipe", until="end"))
     assert isinstance(caught.value.__cause__, errors.InvalidArgument)
 
 
