@@ -140,7 +140,8 @@ class Outbox:
             runs = list(_runs(wires[:count], version, deadline))
             self.room.take(count, sum(run.size for run in runs))
             wakes = [self._accept(run) for run in runs]
-            return runs, wakes[0]
+            # Any of them, not the first alone: another thread may have taken all that was there in between.
+            return runs, any(wakes)
 
     def _accept(self, lot: Lot) -> bool:
         if lot.version > 1:

@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from actorstream.actors.batch import BatchReceipt
 from actorstream.actors.encoding import encode_entry
 from actorstream.actors.entries import NEVER, Entries, Lot
-from actorstream.actors.outbox import Outbox
+from actorstream.actors.outbox import FLUSH_MESSAGES, Outbox
 from actorstream.actors.receipt import Receipt
 from actorstream.errors import (
     Closed,
@@ -457,6 +457,29 @@ def test_of_two_threads_that_offer_at_once_one_wakes_the_actor() -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
+def test_an_offer_of_many_wakes_the_actor_also_when_it_took_the_first_of_them_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outbox = make(max_messages=10_000, max_bytes=1_000_000)
+    offer(outbox)
+    accept = outbox._accept
+
+    def taken_at_once(lot: Lot) -> bool:
+        wakes = accept(lot)
+        if not outbox.in_flight:
+            outbox.take()  # as the actor does on its own thread
+            outbox.take()
+        return wakes
+
+    monkeypatch.setattr(outbox, "_accept", taken_at_once)
+    accepted = outbox.offer_many([b"x"] * (FLUSH_MESSAGES + 1), 1, NEVER)
+    assert accepted is not None
+    runs, wakes = accepted
+    assert len(runs) == 2
+    assert outbox.is_queued
+    assert wakes
+
+
 def test_what_is_offered_while_the_outbox_ends_has_an_outcome_or_is_refused() -> None:
     for _ in range(20):
         outbox = make(max_messages=10**6, max_bytes=10**9)
