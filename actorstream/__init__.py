@@ -12,6 +12,7 @@ from actorstream.actors.receipt import Receipt
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.backoff import BackoffPolicy
+from actorstream.base_producer import BaseProducer
 from actorstream.client import Client
 from actorstream.compression import Compression
 from actorstream.connecting import connect
@@ -27,6 +28,7 @@ from actorstream.options import (
     LeaderLocator,
     OffsetStore,
     OnGap,
+    OnPartitionsChanged,
     OnTruncated,
     Replay,
     StreamArguments,
@@ -36,6 +38,7 @@ from actorstream.options import (
 from actorstream.pipe import Pipe
 from actorstream.producer import Producer
 from actorstream.routing import HashRouting, KeyRouting, Routing
+from actorstream.super_stream_producer import SuperStreamProducer
 from actorstream.wire.amqp import Header, Properties
 from actorstream.wire.message import Message
 
@@ -46,6 +49,7 @@ __all__ = [
     "ActorStreamError",
     "AutoTracking",
     "BackoffPolicy",
+    "BaseProducer",
     "BatchReceipt",
     "Body",
     "Client",
@@ -67,6 +71,7 @@ __all__ = [
     "OffsetSpecification",
     "OffsetStore",
     "OnGap",
+    "OnPartitionsChanged",
     "OnTruncated",
     "Park",
     "Pipe",
@@ -83,6 +88,7 @@ __all__ = [
     "StreamArguments",
     "StreamMetadata",
     "StreamStatistics",
+    "SuperStreamProducer",
     "Token",
     "WhenAway",
     "blocking",

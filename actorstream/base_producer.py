@@ -12,6 +12,7 @@ from actorstream.actors import messages as m
 from actorstream.actors.batch import BatchReceipt
 from actorstream.actors.encoding import Body
 from actorstream.actors.receipt import Receipt
+from actorstream.compression import Compression
 from actorstream.errors import ActorStreamError
 
 YIELD_EVERY = 512
@@ -76,6 +77,16 @@ class BaseProducer(ABC):
     async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """Queue many messages, and return one receipt for all of them as soon as they are accepted."""
 
+    @abstractmethod
+    async def send_sub_entry(
+        self,
+        messages: Iterable[Body],
+        *,
+        compression: Compression | str | None = None,
+        publishing_id: int | None = None,
+    ) -> Receipt:
+        """Queue many messages as one sub-entry: they share a publishing id, a confirm, and an outcome."""
+
     async def send_wait(
         self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
     ) -> None:
@@ -110,6 +121,10 @@ class BaseProducer(ABC):
     @abstractmethod
     async def _close(self, timeout: float) -> None:
         """Do what `close` says, once."""
+
+    @abstractmethod
+    def _gone(self, reason: BaseException | None) -> None:
+        """The actor ended for good (called on the tree's loop)."""
 
     async def _let_others_work(self, messages: int = 1) -> None:
         """Let the loop turn now and then; before messages are accepted, since nothing may be cancelled after that."""

@@ -24,7 +24,7 @@ from actorstream import (
     client as asynchronous,
     connecting,
     consumer as asynchronous_consumer,
-    producer as asynchronous_producer,
+    super_stream_producer,
 )
 from actorstream.actors.batch import BatchReceipt
 from actorstream.actors.encoding import Body
@@ -32,13 +32,15 @@ from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
+from actorstream.base_producer import BaseProducer
 from actorstream.compression import Compression
 from actorstream.errors import ActorStreamError, Closed, WrongLoop
 from actorstream.handling import ErrorPolicy, Handler
 from actorstream.offset import OffsetLike
-from actorstream.options import ProducerKeywords, StreamArguments
+from actorstream.options import ProducerKeywords, StreamArguments, SuperStreamProducerKeywords
 from actorstream.parallel import Key
 from actorstream.pipe import Function, Output, Pipe
+from actorstream.routing import KeyRouting, Routing
 from actorstream.wire.message import Message
 
 T = TypeVar("T")
@@ -111,7 +113,7 @@ class _Runner:
 class Producer:
     """See `actorstream.Producer`."""
 
-    def __init__(self, runner: _Runner, producer: asynchronous_producer.Producer) -> None:
+    def __init__(self, runner: _Runner, producer: BaseProducer) -> None:
         self._runner = runner
         self.asynchronous = producer
         """The handle behind this one: its properties (`confirmed`, `ref`, …) may be read from any thread."""
@@ -162,6 +164,23 @@ class Producer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class SuperStreamProducer(Producer):
+    """See `actorstream.SuperStreamProducer`."""
+
+    def __init__(self, runner: _Runner, producer: super_stream_producer.SuperStreamProducer) -> None:
+        super().__init__(runner, producer)
+        self._of_partitions = producer
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """See `SuperStreamProducer.partitions`."""
+        return self._of_partitions.partitions
+
+    def last_publishing_ids(self) -> dict[str, int]:
+        """See `SuperStreamProducer.last_publishing_ids`."""
+        return self._runner.run(self._of_partitions.last_publishing_ids())
 
 
 class Consumer:
@@ -330,6 +349,27 @@ class Client:
             stream, name=name, on_confirm=on_confirm, start_timeout_s=start_timeout_s, **options
         )
         return Producer(self._runner, self._runner.run(started))
+
+    def super_stream_producer(
+        self,
+        super_stream: str,
+        *,
+        routing: Routing | KeyRouting,
+        name: str = "",
+        on_confirm: Callable[[Receipt], Awaitable[None] | None] | None = None,
+        start_timeout_s: float = 30.0,
+        **options: Unpack[SuperStreamProducerKeywords],
+    ) -> SuperStreamProducer:
+        """See `Client.super_stream_producer`; the routing may be called on the thread of the loop."""
+        started = self.asynchronous.super_stream_producer(
+            super_stream,
+            routing=routing,
+            name=name,
+            on_confirm=on_confirm,
+            start_timeout_s=start_timeout_s,
+            **options,
+        )
+        return SuperStreamProducer(self._runner, self._runner.run(started))
 
     def consumer(self, stream: str, offset: OffsetLike = "next", **options: Any) -> Consumer:
         """See `Client.consumer`."""

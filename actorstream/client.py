@@ -5,39 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 from actorstream import events
 from actorstream.actors import messages as m
 from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
 from actorstream.actors.future import Channel
-from actorstream.actors.grouping import Grouping
-from actorstream.actors.outbox import Outbox
-from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.actors.tree import Tree
+from actorstream.base_producer import BaseProducer
 from actorstream.consumer import Consumer
 from actorstream.consuming import ConsumerFactory
 from actorstream.errors import (
     ActorStreamError,
     Closed,
-    InvalidArgument,
     RequestTimeout,
 )
-from actorstream.handles import on_gone
 from actorstream.options import (
     ConnectionOptions,
     Endpoint,
-    ProducerKeywords,
-    ProducerOptions,
-    check_name,
 )
-from actorstream.producer import Producer, confirm_dispatcher
+from actorstream.producer import Producer
+from actorstream.producing import ProducerFactory
 from actorstream.super_stream_administration import SuperStreamAdministration
+from actorstream.super_stream_producer import SuperStreamProducer
 from actorstream.transport import Opener
 from actorstream.wire import compiled
 
@@ -47,7 +42,7 @@ FELL_TIMEOUT_S = 5.0
 logger = logging.getLogger("actorstream")
 
 
-class Client(SuperStreamAdministration, ConsumerFactory):
+class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
     """One client of a broker or cluster: made by `connect`, used on the loop that made it.
 
     It owns the supervision tree and all connections; producers and consumers share them.
@@ -58,7 +53,7 @@ class Client(SuperStreamAdministration, ConsumerFactory):
         self._options = options
         self._close_timeout_s = close_timeout_s
         self._tree: Tree | None = None
-        self._handles: dict[Producer | Consumer, str] = {}
+        self._handles: dict[BaseProducer | Consumer, str] = {}
         self._closing: asyncio.Task[None] | None = None
         self._counter = 0
 
@@ -84,80 +79,15 @@ class Client(SuperStreamAdministration, ConsumerFactory):
 
     # Handles ----------------------------------------------------------------------------------------------------------
 
-    async def producer(
-        self,
-        stream: str,
-        *,
-        name: str = "",
-        on_confirm: Callable[[Receipt], Awaitable[None] | None] | None = None,
-        start_timeout_s: float = 30.0,
-        **options: Unpack[ProducerKeywords],
-    ) -> Producer:
-        """A producer for a stream, once it is declared on the stream's leader. Use it with `async with`, or close it.
-
-        Args:
-            stream: an existing stream.
-            name: the reference for deduplication; one open producer of a stream may have it.
-            on_confirm: called with each receipt that is settled, on the caller's loop; may be `async`.
-            start_timeout_s: how long the start may take, waiting for a leader included.
-            **options: each is described in `ProducerOptions`.
-
-        Raises:
-            InvalidArgument: an option that is none, or a name that an open producer of this stream has; one that is
-                being closed is waited for.
-            StreamDoesNotExist, AccessRefused, …: what the broker says.
-            RequestTimeout: not started in time.
-        """
-        producer = self._new_producer(stream, ProducerOptions(name=name, **options), on_confirm)
-        child = self._name(stream)
-        async with self._starting(producer, child, f"the start of a producer of {stream!r}", start_timeout_s):
-            await self._launch(producer)
-            await producer._ready  # noqa: SLF001 - a handle and its client are one thing in two classes
-        return producer
-
-    def _new_producer(
-        self,
-        stream: str,
-        options: ProducerOptions,
-        on_confirm: Callable[[Receipt], Awaitable[None] | None] | None,
-    ) -> Producer:
-        """A producer that has no actor yet."""
-        check_name("a stream's name", stream)
-        if any(one._is_open for one in self._namesakes(options.name, stream)):  # noqa: SLF001 - likewise
-            raise InvalidArgument(
-                f"this client has a producer named {options.name!r} of {stream!r} already: of two with one name, the "
-                "broker would take the messages of one for duplicates of the other's"
-            )
-        outbox = Outbox(
-            named=bool(options.name),
-            max_messages=options.max_unconfirmed,
-            max_bytes=options.max_unconfirmed_bytes,
-            when_away=options.when_away,
-            grouping=Grouping(options.sub_entry_size, options.codec) if options.sub_entry_size > 1 else None,
-            on_settled=confirm_dispatcher(asyncio.get_running_loop(), on_confirm) if on_confirm else None,
-        )
-        return Producer(self, stream, options, outbox, self._close_timeout_s)
-
-    async def _launch(self, producer: Producer) -> None:
-        """Start its actor; `_ready` is set when that is attached for the first time."""
-        for one in self._namesakes(producer.name, producer.stream):
-            if one is not producer:
-                await one.close()  # one that waits for confirms would use the ids that this one counts on from
-        await producer._start(self._grown, self._handles[producer], on_gone)  # noqa: SLF001 - likewise
-
-    def _namesakes(self, name: str, stream: str) -> list[Producer]:
-        producers = [one for one in self._handles if isinstance(one, Producer)]
-        return [one for one in producers if name and (one.name, one.stream) == (name, stream)]
-
     @contextlib.asynccontextmanager
     async def _starting(
-        self, handle: Producer | Consumer, child: str, what: str, seconds: float
-    ) -> AsyncIterator[None]:
+        self, handle: BaseProducer | Consumer, child: str, what: str, seconds: float
+    ) -> AsyncIterator[asyncio.Timeout]:
         """Start a handle in time, or close it; known before it starts, so that whoever closes the client finds it."""
         self._handles[handle] = child
         try:
-            async with asyncio.timeout(seconds):
-                yield
+            async with asyncio.timeout(seconds) as limit:
+                yield limit
         except BaseException as error:
             late = RequestTimeout(what, seconds, await self._why(child)) if isinstance(error, TimeoutError) else None
             await handle.close()
@@ -181,19 +111,25 @@ class Client(SuperStreamAdministration, ConsumerFactory):
 
     # What the handles need --------------------------------------------------------------------------------------------
 
-    async def _stop_child(self, handle: Producer | Consumer) -> None:
+    async def _stop_child(self, handle: BaseProducer | Consumer) -> None:
         """Stop a handle's actor, and forget the handle."""
         child = self._handles.get(handle)
         if self._tree is None or child is None:
             return
-        stop = self._tree.stop_publisher if isinstance(handle, Producer) else self._tree.stop_consumer
+        match handle:
+            case Producer():
+                stop = self._tree.stop_publisher
+            case SuperStreamProducer():
+                stop = self._tree.stop_router
+            case _:
+                stop = self._tree.stop_consumer
         try:
             with contextlib.suppress(ActorStreamError):  # its supervisor is gone, and so is the actor
                 await stop(child)
         finally:
             self._forget(handle)
 
-    def _forget(self, handle: Producer | Consumer) -> None:
+    def _forget(self, handle: BaseProducer | Consumer) -> None:
         self._handles.pop(handle, None)
 
     def _escalated(self, reason: BaseException | None) -> None:

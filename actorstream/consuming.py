@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from abc import ABC, abstractmethod
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from actorstream import offset as offset_module
 from actorstream.actors.coordinator import Member
@@ -16,21 +14,16 @@ from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.membership import Membership
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.actors.tracker import TrackerState
-from actorstream.actors.tree import Tree
 from actorstream.backoff import Backoff
 from actorstream.consumer import Consumer
 from actorstream.errors import ActorStreamError, InvalidArgument, NoOffset, RequestTimeout, response_error
 from actorstream.groups import Group, OnActivation
-from actorstream.handles import on_gone
+from actorstream.handles import HandleFactory, on_gone
 from actorstream.offset import OffsetLike, OffsetSpecification, OffsetType
-from actorstream.options import ConnectionOptions, ConsumerKeywords, ConsumerOptions, OffsetStore, check_name
+from actorstream.options import ConsumerKeywords, ConsumerOptions, OffsetStore, check_name
 from actorstream.tracking import Tracking, UserStore
 from actorstream.wire import commands as c
 from actorstream.wire.constants import ResponseCode
-
-if TYPE_CHECKING:
-    from actorstream.client import Client
-    from actorstream.producer import Producer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +44,8 @@ class _Plan:
         on_gone(self.consumer, self.state.ready, reason)
 
 
-class ConsumerFactory(ABC):
+class ConsumerFactory(HandleFactory):
     """What `Client` offers to those who read."""
-
-    _options: ConnectionOptions
-    _close_timeout_s: float
-    _handles: dict[Producer | Consumer, str]
-
-    @property
-    @abstractmethod
-    def _grown(self) -> Tree:
-        """The running tree."""
-
-    @property
-    @abstractmethod
-    def _client(self) -> Client:
-        """The client itself."""
-
-    @abstractmethod
-    def _starting(self, handle: Consumer, child: str, what: str, seconds: float) -> AbstractAsyncContextManager[None]:
-        """Start a handle in time, or close it."""
-
-    @abstractmethod
-    def _name(self, base: str) -> str:
-        """A name for a child of the tree."""
 
     async def consumer(
         self,

@@ -253,3 +253,22 @@ class SacDeactivated(Event):
     group: str
     clean: bool
     reason: str = ""
+
+
+# Super streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionsChanged(Event):
+    """A super stream has other partitions than at the last look; `partitions` are all of them, in the broker's order.
+
+    What a producer makes of it is its `on_partitions_changed`.
+    """
+
+    title: ClassVar[str] = "partitions changed"
+    level: ClassVar[str] = "WARNING"
+
+    super_stream: str
+    partitions: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from actorstream.actors.future import LoopFuture
+from actorstream.actors.tree import Tree
 from actorstream.errors import ActorStreamError, Closed
+from actorstream.options import ConnectionOptions
+
+if TYPE_CHECKING:
+    from actorstream.base_producer import BaseProducer
+    from actorstream.client import Client
+    from actorstream.consumer import Consumer
 
 T = TypeVar("T")
 
@@ -44,3 +53,32 @@ async def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) 
         work.close()
         raise
     return await asyncio.wrap_future(future)
+
+
+class HandleFactory(ABC):
+    """What the makers of handles, which are parts of a `Client`, need of it."""
+
+    _options: ConnectionOptions
+    _close_timeout_s: float
+    _handles: dict[BaseProducer | Consumer, str]
+    """Each with the name of its actor in the tree."""
+
+    @property
+    @abstractmethod
+    def _grown(self) -> Tree:
+        """The running tree."""
+
+    @property
+    @abstractmethod
+    def _client(self) -> Client:
+        """The client itself."""
+
+    @abstractmethod
+    def _starting(
+        self, handle: BaseProducer | Consumer, child: str, what: str, seconds: float
+    ) -> AbstractAsyncContextManager[asyncio.Timeout]:
+        """Start a handle in time, or close it."""
+
+    @abstractmethod
+    def _name(self, base: str) -> str:
+        """A name for a child of the tree."""

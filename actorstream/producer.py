@@ -44,6 +44,7 @@ class Producer(BaseProducer):
         self._loop = asyncio.get_running_loop()
         self._ref: m.Ref | None = None
         self._ready: LoopFuture[None] = LoopFuture()
+        self._on_gone: Callable[[], None] | None = None
 
     @property
     def stream(self) -> str:
@@ -121,10 +122,7 @@ class Producer(BaseProducer):
             InvalidArgument, MessageTooLarge: one cannot be sent; nothing was queued.
             OutboxFull, BrokerAway, Closed: as for `send`.
         """
-        wires = [self._encoder.encode(message) for message in messages]
-        if wires:
-            self._outbox.check_size(max(map(len, wires)))
-        return BatchReceipt(await self._offer_all(wires))
+        return BatchReceipt(await self._offer_all(self._encode_all(messages)))
 
     async def send_sub_entry(
         self,
@@ -149,11 +147,8 @@ class Producer(BaseProducer):
             MessageTooLarge: the sub-entry does not fit a frame; nothing was queued.
             OutboxFull, BrokerAway, Closed: as for `send`.
         """
-        codec = self._options.codec if compression is None else parse_compression(compression)
-        wire, count = self._encoder.encode_sub_entry(messages, codec)
-        await self._let_others_work(count)
-        self._outbox.check_size(len(wire))
-        receipt = Receipt(wire, publishing_id, messages=count)
+        receipt = self._encode_sub_entry(messages, compression, publishing_id)
+        await self._let_others_work(receipt.messages)
         return receipt if self._offer(receipt) else await self._offer_when_room(receipt)
 
     async def flush(self, timeout: float | None = None) -> None:
@@ -222,6 +217,10 @@ class Producer(BaseProducer):
             lambda reason: gone(self, self._ready, reason),
         )
 
+    async def _attached(self) -> None:
+        """Wait until the actor has been attached for the first time; raises why it never will be."""
+        await self._ready
+
     def _encode(self, message: Body, publishing_id: int | None, filter_value: str | None) -> Receipt:
         if filter_value is None:
             wire, version = self._encoder.encode(message), self._encoder.version
@@ -230,6 +229,20 @@ class Producer(BaseProducer):
             wire, version = self._encoder.encode_filtered(message, filter_value), FILTERED
         self._outbox.check_size(len(wire))
         return Receipt(wire, publishing_id, version=version)
+
+    def _encode_sub_entry(
+        self, messages: Iterable[Body], compression: Compression | str | None, publishing_id: int | None
+    ) -> Receipt:
+        codec = self._options.codec if compression is None else parse_compression(compression)
+        wire, count = self._encoder.encode_sub_entry(messages, codec)
+        self._outbox.check_size(len(wire))
+        return Receipt(wire, publishing_id, messages=count)
+
+    def _encode_all(self, messages: Iterable[Body]) -> list[bytes]:
+        wires = [self._encoder.encode(message) for message in messages]
+        if wires:
+            self._outbox.check_size(max(map(len, wires)))
+        return wires
 
     def _check_filters(self) -> None:
         if self._options.sub_entry_size > 1:
@@ -255,6 +268,15 @@ class Producer(BaseProducer):
         if is_first:
             tell(self._ref, m.Flush())
         return is_first is not None
+
+    def _fits(self, receipt: Receipt) -> bool:
+        return self._outbox.room.fits(receipt.messages, receipt.size)
+
+    async def _until_room(self, receipt: Receipt) -> None:
+        """Wait in turn until there is room, and leave it to whoever comes first."""
+        self._check_open()
+        await self._when_room(receipt.messages, receipt.size, lambda: True)
+        self._outbox.room.wake()
 
     async def _offer_when_room(self, receipt: Receipt) -> Receipt:
         await self._when_room(receipt.messages, receipt.size, lambda: self._offer(receipt))
@@ -319,6 +341,8 @@ class Producer(BaseProducer):
 
     def _gone(self, reason: BaseException | None) -> None:
         """The actor ended for good (called on the tree's loop)."""
+        if self._on_gone is not None:
+            self._on_gone()
         if self._closed is None:
             self._closed = (
                 reason if isinstance(reason, ActorStreamError) else Closed(f"the publisher ended: {reason!r}")

@@ -182,6 +182,16 @@ class Management:
 
         wait_until(gone, f"nothing is left of {prefix}*", within_s)
 
+    def add_partition(self, super_stream: str, stream: str, key: str, order: int, vhost: str = "/") -> None:
+        """Bind a stream to a super stream as one more partition; the protocol has no command for that."""
+        body = {"routing_key": key, "arguments": {"x-stream-partition-order": order}}
+        self.call("POST", "bindings", vhost, "e", super_stream, "q", stream, body=body)
+
+    def remove_partition(self, super_stream: str, stream: str, vhost: str = "/") -> None:
+        """Undo all bindings of a stream to a super stream; the stream stays."""
+        for row in self.call("GET", "bindings", vhost, "e", super_stream, "q", stream):
+            self.call("DELETE", "bindings", vhost, "e", super_stream, "q", stream, row["properties_key"])
+
     def put_vhost(self, name: str) -> None:
         """Create a virtual host; the user that this API is used as may do everything in it."""
         self.call("PUT", "vhosts", name, body={})

@@ -56,7 +56,8 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def kind_of(item: pytest.Item) -> str:
-        names = getattr(item, "fixturenames", ())
+        # What a module defines itself under such a name is no broker.
+        names = set(getattr(item, "fixturenames", ())) - set(dir(getattr(item, "module", None)))
         return next((kind for kind in reversed(KINDS) if kind in names), "")
 
     for item in items:

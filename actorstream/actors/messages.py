@@ -453,6 +453,21 @@ class CheckTracking:
     """Tell (from its own timer): store what is due, and look whether the last one arrived."""
 
 
+# To a SuperStreamRouter ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Ask: the partitions that are bound with a key. -> tuple of names, which may be empty."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPartitions:
+    """Tell: look at the partitions now, and not only when it is time again."""
+
+
 # To a Publisher or a Subscriber ---------------------------------------------------------------------------------
 
 

@@ -8,11 +8,11 @@
     ├─ watchdog                      Watchdog: notices when the loop stands still
     ├─ publishers                    one_for_one over Publisher …: until its producer is closed
     ├─ trackers                      one_for_one over OffsetTracker …: until its consumer is closed
-    ├─ super_streams                 one_for_one over SacCoordinator …: until its consumer is closed
+    ├─ super_streams                 one_for_one over SuperStreamRouter … and SacCoordinator …, likewise
     └─ subscribers                   one_for_one over Subscriber …: until its consumer is closed
 
 Connections are temporary children: whoever lost one asks the Locator where to go now, and leases a slot there. To
-restart one blindly would be to insist on a broker that may be gone. Publishers and subscribers have a restart
+restart one blindly would be to insist on a broker that may be gone. Those that work for one handle have a restart
 intensity of their own: a bug that hits one of them ends that one, whose handle raises it, and none of its siblings.
 """
 
@@ -36,6 +36,7 @@ from actorstream.actors.offset_store import BrokerStore, Store
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.pool import CONTROL, Pool, PoolState
 from actorstream.actors.publisher import Publisher
+from actorstream.actors.router import SuperStreamRouter, SuperStreamState
 from actorstream.actors.runtime import Home, StreamActor
 from actorstream.actors.sac_subscriber import SacSubscriber
 from actorstream.actors.subscriber import Subscriber, SubscriberState
@@ -218,6 +219,16 @@ class Tree:
             ChildSpec(name=name, factory=make, shutdown_s=TRACKER_STOP_S, intensity=CHILD_INTENSITY, on_gone=gone),
         )
 
+    async def start_router(self, name: str, state: SuperStreamState, gone: Gone) -> m.Ref:
+        """A super stream's router under its supervisor; at once, before it has looked."""
+
+        def make() -> StreamActor:
+            return SuperStreamRouter(state=state, locator=self.locator, emit=self.bus.emit)
+
+        return await self._start(
+            self._super_streams, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
+        )
+
     async def ask_leader(self, stream: str, command: c.Request) -> c.Response:
         """The answer of the broker on which the stream's leader is; whatever its code.
 
@@ -242,6 +253,10 @@ class Tree:
 
     async def stop_coordinator(self, name: str) -> None:
         """Stop a coordinator and forget it."""
+        await call(self._super_streams, StopChild(name), dead=Closed)
+
+    async def stop_router(self, name: str) -> None:
+        """Stop a super stream's router and forget it."""
         await call(self._super_streams, StopChild(name), dead=Closed)
 
     async def snapshot(self) -> Node:

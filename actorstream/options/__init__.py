@@ -10,6 +10,11 @@ from actorstream.options.consumer import ConsumerKeywords, ConsumerOptions, OnGa
 from actorstream.options.credentials import MECHANISMS, Credentials, CredentialsProvider, Token, TokenProvider
 from actorstream.options.producer import ProducerKeywords, ProducerOptions, Replay, WhenAway
 from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
+from actorstream.options.super_stream import (
+    OnPartitionsChanged,
+    SuperStreamProducerKeywords,
+    SuperStreamProducerOptions,
+)
 from actorstream.options.tracking import AutoTracking, OffsetStore
 
 __all__ = [
@@ -28,11 +33,14 @@ __all__ = [
     "LeaderLocator",
     "OffsetStore",
     "OnGap",
+    "OnPartitionsChanged",
     "OnTruncated",
     "ProducerKeywords",
     "ProducerOptions",
     "Replay",
     "StreamArguments",
+    "SuperStreamProducerKeywords",
+    "SuperStreamProducerOptions",
     "Token",
     "TokenProvider",
     "WhenAway",

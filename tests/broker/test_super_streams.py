@@ -10,9 +10,18 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, StreamArguments
-from actorstream.errors import InvalidArgument, PreconditionFailed, StreamAlreadyExists, StreamDoesNotExist
+from actorstream import Client, HashRouting, KeyRouting, OnPartitionsChanged, StreamArguments, SuperStreamProducer
+from actorstream.errors import (
+    Closed,
+    InvalidArgument,
+    NoRoute,
+    PartitionsChanged,
+    PreconditionFailed,
+    StreamAlreadyExists,
+    StreamDoesNotExist,
+)
 from lab.broker import Broker
+from tests.broker.reading import until
 from tests.conftest import Streams
 
 pytestmark = pytest.mark.timeout(40)
@@ -142,3 +151,393 @@ def test_the_same_without_asyncio(broker: Broker, stream: Streams) -> None:
         assert client.super_stream_exists(name)
         client.delete_super_stream(name)
         assert not client.super_stream_exists(name)
+
+
+# Publishing
+
+
+def text(message: Any) -> str:
+    """The key of a message whose body is its key."""
+    return str(message)
+
+
+async def content(client: Client, super_stream: str) -> dict[str, list[str]]:
+    """What each partition holds, in its order."""
+
+    async def read(partition: str) -> list[str]:
+        async with asyncio.timeout(20), await client.consumer(partition, "first", until="end") as consumer:
+            return [message.body.decode() async for message in consumer]
+
+    return {partition: await read(partition) for partition in await client.partitions(super_stream)}
+
+
+async def test_equal_keys_are_in_one_partition_in_their_order(client: Client, stream: Streams) -> None:
+    """I1, I2, I3; the partitions are those of the Java client's test."""
+    name = stream()
+    await client.create_super_stream(name, partitions=3)
+    keys = [f"hello{number}" for number in range(1, 11)]
+    async with await client.super_stream_producer(
+        name, routing=HashRouting(lambda message: message.split("/")[0])
+    ) as producer:
+        assert producer.partitions == await client.partitions(name)
+        receipts = [await producer.send(f"{key}/{number}") for number in range(200) for key in keys]
+        await producer.flush(10)
+        assert all(receipt.confirmed for receipt in receipts)
+        assert (producer.confirmed, producer.failed, producer.unsettled) == (2000, 0, 0)
+
+    stored = await content(client, name)
+    places = dict(zip(keys, (1, 0, 1, 2, 0, 2, 0, 1, 0, 2), strict=True))
+    for index, (partition, bodies) in enumerate(stored.items()):
+        of_this = [key for key in keys if places[key] == index]
+        assert bodies == [f"{key}/{number}" for number in range(200) for key in of_this], partition
+
+
+async def test_every_way_to_send_reaches_the_partition_of_the_hash(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    async with await client.super_stream_producer(name, routing=HashRouting(text)) as producer:
+        await producer.send_wait("a")
+        receipt = producer.try_send("b")
+        assert receipt is not None
+        await receipt
+        batch = await producer.send_batch([f"c{number}" for number in range(1000)])
+        await batch
+        assert len(batch) == len(batch.receipts) == 1000
+        assert batch.done
+        assert all(receipt.confirmed for receipt in batch.receipts)
+    stored = await content(client, name)
+    routing = HashRouting(text)
+    sent = ["a", "b", *(f"c{number}" for number in range(1000))]
+    assert stored == {
+        partition: [body for body in sent if routing(body, tuple(stored)) == partition] for partition in stored
+    }
+    assert all(len(bodies) > 300 for bodies in stored.values())
+
+
+async def test_key_routing_agrees_with_the_brokers_route(broker: Broker, client: Client, stream: Streams) -> None:
+    """Every message is where Route says, also when that is in two partitions, under one receipt."""
+    name, keys = stream(), ["emea", "apac", "é/ü"]
+    await client.create_super_stream(name, binding_keys=keys)
+    await asyncio.to_thread(broker.management.add_partition, name, f"{name}-apac", "both", 1)
+    await asyncio.to_thread(broker.management.add_partition, name, f"{name}-emea", "both", 0)
+    routes = {key: await client.route(key, name) for key in [*keys, "both"]}
+    assert set(routes["both"]) == {f"{name}-apac", f"{name}-emea"}
+    async with await client.super_stream_producer(name, routing=KeyRouting(text)) as producer:
+        receipts = [await producer.send(key) for _ in range(5) for key in routes]
+        await producer.flush(10)
+        assert all(receipt.confirmed for receipt in receipts)
+        assert producer.confirmed == 25
+        batch = await producer.send_batch(list(routes))
+        await batch
+        assert len(batch.receipts) == 4
+    stored = await content(client, name)
+    for partition, bodies in stored.items():
+        assert bodies == [key for _ in range(6) for key, route in routes.items() if partition in route]
+
+
+async def test_a_key_without_a_route_is_an_error_that_leaves_nothing_behind(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, binding_keys=["a", "b"])
+    async with await client.super_stream_producer(name, routing=KeyRouting(text)) as producer:
+        with pytest.raises(NoRoute, match="'nowhere'"):
+            await producer.send("nowhere")
+        with pytest.raises(NoRoute):
+            await producer.send_batch(["a", "nowhere", "b"])
+        await producer.send_wait("b")
+        assert (producer.confirmed, producer.failed) == (1, 0)
+    async with await client.super_stream_producer(name, routing=KeyRouting(text, fallback=f"{name}-a")) as producer:
+        await producer.send_wait("nowhere")
+    assert await content(client, name) == {f"{name}-a": ["nowhere"], f"{name}-b": ["b"]}
+
+
+async def test_try_send_takes_a_key_once_its_route_is_known(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, binding_keys=["a"])
+    async with await client.super_stream_producer(name, routing=KeyRouting(text)) as producer:
+        assert producer.try_send("a") is None
+
+        async def sent() -> bool:
+            return producer.try_send("a") is not None
+
+        await until(sent, "the router has asked")
+        await producer.flush(10)
+    assert await content(client, name) == {f"{name}-a": ["a"]}
+
+
+async def test_a_rule_of_ones_own_may_choose_several_partitions(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=3)
+
+    def route(message: str, partitions: tuple[str, ...]) -> tuple[str, ...] | str:
+        return partitions if message == "all" else partitions[int(message)]
+
+    async with await client.super_stream_producer(name, routing=route) as producer:
+        await producer.send_wait("0")
+        receipt = producer.try_send("all")
+        assert receipt is not None
+        await receipt
+        assert receipt.confirmed
+        await producer.send_wait("2")
+        with pytest.raises(IndexError):
+            await producer.send("3")
+        assert producer.confirmed == 5
+    assert list((await content(client, name)).values()) == [["0", "all"], ["all"], ["all", "2"]]
+
+
+async def test_bad_messages_and_options_are_refused_and_leave_nothing_behind(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    with pytest.raises(InvalidArgument, match="routing is"):
+        await client.super_stream_producer(name, routing="hash")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="on_partitions_changed"):
+        await client.super_stream_producer(name, routing=HashRouting(text), on_partitions_changed="keep")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="refresh_s"):
+        await client.super_stream_producer(name, routing=HashRouting(text), refresh_s=0)
+    with pytest.raises(InvalidArgument, match="max_unconfirmed"):
+        await client.super_stream_producer(name, routing=HashRouting(text), max_unconfirmed=0)
+    with pytest.raises(InvalidArgument, match="no partition of"):
+        await client.super_stream_producer(name, routing=KeyRouting(text, fallback="elsewhere"))
+    with pytest.raises(StreamDoesNotExist):
+        await client.super_stream_producer(stream(), routing=HashRouting(text))
+    with pytest.raises(StreamDoesNotExist, match="it is no super stream"):
+        await client.super_stream_producer("amq.direct", routing=HashRouting(text))
+    assert not client._handles
+
+    async with await client.super_stream_producer(name, routing=HashRouting(text)) as producer:
+        with pytest.raises(InvalidArgument):
+            await producer.send_batch(["a", "b", 3])  # type: ignore[list-item]
+        with pytest.raises(InvalidArgument, match="only a producer with a name"):
+            await producer.last_publishing_id()
+    with pytest.raises(Closed):
+        await producer.send("late")
+    with pytest.raises(Closed):
+        producer.try_send("late")
+    assert await content(client, name) == {f"{name}-0": [], f"{name}-1": []}
+
+
+async def test_the_tree_shows_the_router_and_a_publisher_for_each_partition(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    async with await client.super_stream_producer(name, routing=HashRouting(text)):
+        below = {node.name: node.children for node in (await client.tree()).children}
+        (router,) = below["super_streams"]
+        assert router.kind == "SuperStreamRouter"
+        assert router.details["partitions"] == 2
+        assert {node.details["stream"] for node in below["publishers"]} == {f"{name}-0", f"{name}-1"}
+    below = {node.name: node.children for node in (await client.tree()).children}
+    assert not below["super_streams"]
+    assert not below["publishers"]
+
+
+def test_the_same_producer_without_asyncio(broker: Broker, stream: Streams) -> None:
+    name = stream()
+    with actorstream.blocking.connect(broker.uri) as client:
+        client.create_super_stream(name, binding_keys=["a", "b"])
+        with client.super_stream_producer(name, routing=KeyRouting(text), name="blocking") as producer:
+            assert producer.partitions == (f"{name}-a", f"{name}-b")
+            producer.send("a").result(10)
+            producer.send_wait("b")
+            with pytest.raises(NoRoute):
+                producer.send("c")
+            assert producer.last_publishing_ids() == {f"{name}-a": 1, f"{name}-b": 1}
+            assert producer.last_publishing_id() == 1
+
+
+# Deduplication
+
+
+async def test_f26_a_restart_after_the_lowest_id_repeats_nothing_and_loses_nothing(
+    client: Client, stream: Streams
+) -> None:
+    """The first run ends when one partition has got less far than the other; ids are the user's."""
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    sent = {number: f"message {number}" for number in range(1, 101)}
+
+    def route(message: str, partitions: tuple[str, ...]) -> str:
+        return partitions[int(message.split()[1]) % 2]
+
+    async with await client.super_stream_producer(name, routing=route, name="source") as producer:
+        for number, body in sent.items():
+            if number <= 40 or (number <= 61 and number % 2):  # what was on its way to partition 0 did not get there
+                await producer.send(body, publishing_id=number)
+        await producer.flush(10)
+        assert await producer.last_publishing_ids() == {f"{name}-0": 40, f"{name}-1": 61}
+
+    async with await client.super_stream_producer(name, routing=route, name="source") as producer:
+        after = await producer.last_publishing_id()
+        assert after == 40
+        receipts = [await producer.send(body, publishing_id=number) for number, body in sent.items() if number > after]
+        await producer.flush(10)
+        assert all(receipt.confirmed for receipt in receipts)
+    assert await content(client, name) == {
+        f"{name}-0": [sent[number] for number in range(2, 101, 2)],
+        f"{name}-1": [sent[number] for number in range(1, 101, 2)],
+    }
+
+
+async def test_f26_generated_ids_go_on_in_each_partition(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    keys = [f"key-{number}" for number in range(50)]
+    for _ in range(2):
+        async with await client.super_stream_producer(name, routing=HashRouting(text), name="counted") as producer:
+            await (await producer.send_batch(keys))
+            ids = await producer.last_publishing_ids()
+    assert sum(ids.values()) == 100
+    assert {partition: len(bodies) for partition, bodies in (await content(client, name)).items()} == ids
+
+
+async def test_f28_a_name_belongs_to_one_producer_of_a_partition(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    async with await client.super_stream_producer(name, routing=HashRouting(text), name="one"):
+        with pytest.raises(InvalidArgument, match="has a producer named 'one'"):
+            await client.super_stream_producer(name, routing=HashRouting(text), name="one")
+        with pytest.raises(InvalidArgument, match="has a producer named 'one'"):
+            await client.producer(f"{name}-1", name="one")
+    async with await client.super_stream_producer(name, routing=HashRouting(text), name="one") as producer:
+        await producer.send_wait("free again")
+
+
+# Partitions that come and go
+
+
+async def add_partition(broker: Broker, client: Client, name: str, index: int) -> None:
+    await client.create_stream(f"{name}-{index}")
+    await asyncio.to_thread(broker.management.add_partition, name, f"{name}-{index}", str(index), index)
+    assert len(await client.partitions(name)) == index + 1
+
+
+async def changed(client: Client) -> actorstream.events.PartitionsChanged:
+    """The next such event."""
+    async for event in client.events():
+        if isinstance(event, actorstream.events.PartitionsChanged):
+            return event
+    raise AssertionError
+
+
+async def with_change(
+    broker: Broker, client: Client, stream: Streams, choice: OnPartitionsChanged
+) -> tuple[str, SuperStreamProducer]:
+    """A producer whose super stream of two partitions has got a third one, which its router has noticed."""
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    producer = await client.super_stream_producer(
+        name, routing=HashRouting(text), on_partitions_changed=choice, refresh_s=0.2
+    )
+    await (await producer.send_batch(KEYS))
+    noticing = asyncio.create_task(changed(client))
+    await asyncio.sleep(0)  # it listens from now on
+    await add_partition(broker, client, name, 2)
+    event = await asyncio.wait_for(noticing, 20)
+    assert (event.super_stream, event.added, event.removed) == (name, (f"{name}-2",), ())
+    assert event.partitions == (f"{name}-0", f"{name}-1", f"{name}-2")
+    return name, producer
+
+
+KEYS = [f"key-{number}" for number in range(60)]
+
+
+def spread(name: str, partitions: int) -> dict[str, list[str]]:
+    names = tuple(f"{name}-{index}" for index in range(partitions))
+    routing = HashRouting(text)
+    return {one: [key for key in KEYS if routing(key, names) == one] for one in names}
+
+
+async def test_f45_no_key_moves_when_a_partition_is_added(broker: Broker, client: Client, stream: Streams) -> None:
+    name, producer = await with_change(broker, client, stream, OnPartitionsChanged.KEEP)
+    async with producer:
+        await (await producer.send_batch(KEYS))
+        assert len(producer.partitions) == 2
+    expected = {partition: [*keys, *keys] for partition, keys in spread(name, 2).items()}
+    assert await content(client, name) == {**expected, f"{name}-2": []}
+
+
+async def test_f45_keys_move_to_a_partition_that_is_followed(broker: Broker, client: Client, stream: Streams) -> None:
+    name, producer = await with_change(broker, client, stream, OnPartitionsChanged.FOLLOW)
+    async with producer:
+        await until(lambda: len(producer.partitions) == 3, "the new partition is in use")
+        await (await producer.send_batch(KEYS))
+    before, after = spread(name, 2), spread(name, 3)
+    assert await content(client, name) == {
+        partition: [*before.get(partition, []), *keys] for partition, keys in after.items()
+    }
+
+
+async def test_f45_a_change_is_raised_by_whoever_wants_it_so(broker: Broker, client: Client, stream: Streams) -> None:
+    name, producer = await with_change(broker, client, stream, OnPartitionsChanged.RAISE)
+    async with producer:
+        await until(lambda: producer._refusal is not None, "the change has arrived")
+        with pytest.raises(PartitionsChanged, match=f"added: {name}-2") as caught:
+            await producer.send("key")
+        assert (caught.value.added, caught.value.removed) == ((f"{name}-2",), ())
+        with pytest.raises(PartitionsChanged):
+            producer.try_send("key")
+        with pytest.raises(PartitionsChanged):
+            await producer.send_batch(["key"])
+
+
+@pytest.mark.parametrize("choice", [OnPartitionsChanged.KEEP, OnPartitionsChanged.FOLLOW])
+async def test_f45_a_partition_that_is_deleted_ends_for_itself_alone(
+    client: Client, stream: Streams, choice: OnPartitionsChanged
+) -> None:
+    """The removal is noticed long before it is time to look again."""
+    name = stream()
+    await client.create_super_stream(name, partitions=3)
+    lost = [key for key in KEYS if key in spread(name, 3)[f"{name}-1"]]
+    async with await client.super_stream_producer(
+        name, routing=HashRouting(text), on_partitions_changed=choice, refresh_s=600
+    ) as producer:
+        await (await producer.send_batch(KEYS))
+        noticing = asyncio.create_task(changed(client))
+        await asyncio.sleep(0)
+        await client.delete_stream(f"{name}-1")
+        assert (await asyncio.wait_for(noticing, 20)).removed == (f"{name}-1",)
+        if choice is OnPartitionsChanged.KEEP:
+            with pytest.raises(Closed, match=f"{name}-1") as caught:
+                await producer.send(lost[0])
+            assert isinstance(caught.value.__cause__, StreamDoesNotExist)
+            await (await producer.send_batch([key for key in KEYS if key not in lost]))
+            assert producer.confirmed == 2 * len(KEYS) - len(lost)
+        else:
+            await until(lambda: len(producer.partitions) == 2, "the partition is out of use")
+            await (await producer.send_batch(KEYS))
+            assert producer.confirmed == 2 * len(KEYS)
+
+
+async def test_f45_a_new_binding_is_noticed_by_key_routing(broker: Broker, client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, binding_keys=["a", "b"])
+    async with await client.super_stream_producer(name, routing=KeyRouting(text), refresh_s=0.2) as producer:
+        with pytest.raises(NoRoute):
+            await producer.send("c")
+        await asyncio.to_thread(broker.management.add_partition, name, f"{name}-b", "c", 1)
+
+        async def has_route() -> bool:
+            try:
+                await producer.send("c")
+            except NoRoute:
+                return False
+            return True
+
+        await until(has_route, "the binding is noticed")
+        await producer.flush(10)
+    assert (await content(client, name))[f"{name}-b"] == ["c"]
+
+
+async def test_f41_a_super_stream_that_is_deleted_ends_its_producer(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    async with await client.super_stream_producer(name, routing=HashRouting(text)) as producer:
+        await producer.send_wait("a")
+        await client.delete_super_stream(name)
+
+        async def ended() -> bool:
+            try:
+                await producer.send("a")
+            except Closed as error:
+                return isinstance(error.__cause__, StreamDoesNotExist) and "super stream" in str(error)
+            return False
+
+        await until(ended, "the producer ended")

@@ -1,0 +1,405 @@
+"""What a user publishes to a super stream with: a producer for each partition, and a routing among them."""
+
+# ruff: noqa: SLF001 - a handle, those of its partitions and their client are one thing in several classes
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from actorstream.actors import messages as m
+from actorstream.actors.batch import BatchReceipt
+from actorstream.actors.calls import call, tell
+from actorstream.actors.encoding import Body
+from actorstream.actors.receipt import Receipt
+from actorstream.actors.router import SuperStreamState
+from actorstream.actors.tree import Gone, Tree
+from actorstream.base_producer import BaseProducer
+from actorstream.compression import Compression
+from actorstream.errors import (
+    ActorStreamError,
+    Closed,
+    InvalidArgument,
+    OutboxFull,
+    PartitionsChanged,
+    PublishError,
+    Unconfirmed,
+)
+from actorstream.options import OnPartitionsChanged, SuperStreamProducerOptions
+from actorstream.options.checks import require
+from actorstream.producer import Producer
+from actorstream.routed_receipt import RoutedBatchReceipt, receipt_of_all
+from actorstream.routing import Ask, RoutingTable
+
+if TYPE_CHECKING:
+    from actorstream.client import Client
+
+T = TypeVar("T")
+
+
+class SuperStreamProducer(BaseProducer):
+    """Publishes to a super stream; made by `Client.super_stream_producer`. Used like a `Producer`.
+
+    Behind it is one producer for each partition, all of them started together: so a partition that may not be written
+    to is told at the start and not by a later message, and none begins with a connection of its own to be made. Each
+    has the bounds and the deadlines of the options to itself, and recovers by itself: while one partition has no
+    leader, `send` goes on for the others, and for this one queues up to its bounds.
+
+    Order: messages reach each partition in the order in which `send` accepted them.
+    A message that is routed to several partitions counts once for each of them, in `confirmed` and the like.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        table: RoutingTable,
+        options: SuperStreamProducerOptions,
+        make: Callable[[str], Producer],
+        closing_s: float,
+    ) -> None:
+        super().__init__(options.name, closing_s)
+        self._client = client
+        self._table = table
+        self._options = options
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._state = SuperStreamState(
+            super_stream=table.super_stream,
+            refresh_s=options.refresh_s,
+            routes=table.routes,
+            on_changed=self._told_of_change,
+        )
+        self._router: m.Ref | None = None
+        # By partition, also of those that are not in use any more; replaced when it changes: any thread may read it.
+        self._producers: dict[str, Producer] = {}
+        self._replaced: list[Producer] = []
+        self._refusal: ActorStreamError | None = None
+        self._wanted: tuple[str, ...] = ()
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def super_stream(self) -> str:
+        """The super stream's name."""
+        return self._table.super_stream
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The partitions that messages are spread over, in the broker's order."""
+        return self._table.partitions
+
+    @property
+    def unsettled(self) -> int:
+        """Messages accepted that have no outcome yet."""
+        return sum(producer.unsettled for producer in self._all)
+
+    @property
+    def confirmed(self) -> int:
+        """Messages confirmed so far."""
+        return sum(producer.confirmed for producer in self._all)
+
+    @property
+    def failed(self) -> int:
+        """Messages that ended refused or unconfirmed so far."""
+        return sum(producer.failed for producer in self._all)
+
+    @property
+    def ref(self) -> m.Ref:
+        """The router; valid across restarts, dead once the producer is closed."""
+        if self._router is None:
+            raise Closed(f"the producer of super stream {self.super_stream!r} was never started")
+        return self._router
+
+    @property
+    def _all(self) -> list[Producer]:
+        return [*self._replaced, *self._producers.values()]
+
+    # Sending ------------------------------------------------------------------------------------------------------
+
+    async def send(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> Receipt:
+        """Queue one message for its partitions, and return its receipt as soon as it is accepted; see `Producer.send`.
+
+        Of several partitions, all accept the message or none does, under the same publishing id; the receipt is settled
+        when all have its outcome.
+
+        Raises:
+            NoRoute: the routing found no partition; nothing was queued.
+            PartitionsChanged: they have, and `on_partitions_changed` says to raise that; nothing was queued.
+            ConnectionLost, RequestTimeout: no broker could say where its key goes; nothing was queued.
+            Closed: the producer is closed, or its partition is gone; the error that ended it is chained.
+            and whatever `Producer.send` and the routing raise.
+        """
+        producers = await self._route(message)
+        if len(producers) == 1:
+            return await producers[0].send(message, publishing_id=publishing_id, filter_value=filter_value)
+        await self._let_others_work(len(producers))
+        return await self._offer([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
+
+    def try_send(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> Receipt | None:
+        """Queue one message if its partitions have room at this moment, from any thread; None when one has none.
+
+        None, too, for a key whose route the broker has to be asked for first, which is done then: `send` waits for it.
+
+        Raises:
+            as `send`.
+        """
+        targets = self._find(message)
+        if isinstance(targets, Ask):
+            tell(self._router, m.Route(targets.key))
+            return None
+        producers = self._producers_of(targets)
+        return _offer_to_all([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
+
+    async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
+        """Queue many messages, and return one receipt for all of them as soon as they are accepted.
+
+        All are encoded and routed before the first is queued, so that a bad one leaves nothing behind. The partitions
+        take their messages side by side: one without room holds up its own ones only. When it is cancelled, or raises
+        `OutboxFull`, while waiting for room, those that were queued before go on.
+
+        Raises:
+            as `send`.
+        """
+        count, batches = await self._sorted(messages)
+        wires = [producer._encode_all(batch) for producer, (_, batch) in batches.items()]
+        runs = await _all_of(producer._offer_all(one) for producer, one in zip(batches, wires, strict=True))
+        places = [places for places, _ in batches.values()]
+        return RoutedBatchReceipt(count, list(zip(places, runs, strict=True)))
+
+    async def send_sub_entry(
+        self,
+        messages: Iterable[Body],
+        *,
+        compression: Compression | str | None = None,
+        publishing_id: int | None = None,
+    ) -> Receipt:
+        """Queue messages as one sub-entry in each partition that some of them go to; see `Producer.send_sub_entry`.
+
+        All partitions accept theirs or none does, under the same publishing id; the receipt is settled when all have
+        the outcome.
+
+        Raises:
+            as `send`, and `Producer.send_sub_entry`.
+        """
+        count, batches = await self._sorted(messages)
+        require(count > 0, "a sub-entry holds one message at least")
+        await self._let_others_work(count)
+        parts = [
+            (producer, producer._encode_sub_entry(batch, compression, publishing_id))
+            for producer, (_, batch) in batches.items()
+        ]
+        return await self._offer(parts, count)
+
+    async def _offer(self, parts: Sequence[tuple[Producer, Receipt]], messages: int = 1) -> Receipt:
+        """Have all parts accepted, once all of them find room."""
+        while (receipt := _offer_to_all(parts, messages)) is None:
+            for producer, part in parts:
+                if not producer._fits(part):
+                    await producer._until_room(part)
+                    break
+        return receipt
+
+    async def _sorted(self, messages: Iterable[Body]) -> tuple[int, dict[Producer, tuple[list[int], list[Body]]]]:
+        """How many messages there are; and by producer, those that go there, with their places among all."""
+        batches: dict[Producer, tuple[list[int], list[Body]]] = {}
+        count = 0
+        for message in messages:
+            for producer in await self._route(message):
+                places, batch = batches.setdefault(producer, ([], []))
+                places.append(count)
+                batch.append(message)
+            count += 1
+        return count, batches
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until every message accepted so far has its outcome; what is sent meanwhile is not waited for.
+
+        Raises:
+            TimeoutError: not within so many seconds; the messages go on.
+        """
+        await _all_of(producer.flush(timeout) for producer in self._all)
+
+    async def last_publishing_id(self) -> int:
+        """The publishing id after which to go on with ids of one's own, after a restart; 0 for the beginning.
+
+        It is the lowest of `last_publishing_ids`: whatever has an id up to this one is stored, wherever it was routed.
+        What is sent again above it and was stored already is a duplicate in its partition, and dropped. (The highest
+        one would skip what was on its way to a partition that had got less far.) That holds if ids were given in rising
+        order over all partitions, and a message is routed as it was the first time.
+
+        Raises:
+            InvalidArgument: the producer has no name.
+        """
+        return min((await self.last_publishing_ids()).values())
+
+    async def last_publishing_ids(self) -> dict[str, int]:
+        """For each partition the highest publishing id that it holds under this producer's name; 0 when there is none.
+
+        Raises:
+            InvalidArgument: the producer has no name.
+        """
+        partitions = self.partitions
+        ids = await _all_of(self._producers[name].last_publishing_id() for name in partitions)
+        return dict(zip(partitions, ids, strict=True))
+
+    # Routing ------------------------------------------------------------------------------------------------------
+
+    async def _route(self, message: Body) -> list[Producer]:
+        """The producers of the partitions that a message goes to."""
+        targets = self._find(message)
+        if isinstance(targets, Ask):
+            route = await call(self.ref, m.Route(targets.key))
+            self._check()
+            targets = self._table.accept(targets.key, route)
+        return self._producers_of(targets)
+
+    def _find(self, message: Body) -> tuple[str, ...] | Ask:
+        self._check()
+        return self._table.find(message)
+
+    def _check(self) -> None:
+        if self._closed is not None:
+            raise Closed(f"the producer of super stream {self.super_stream!r} is closed") from self._closed
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _producers_of(self, partitions: Iterable[str]) -> list[Producer]:
+        producers = [self._producers[partition] for partition in partitions]
+        for producer in producers:
+            if not producer._is_open:  # told before any partition gets the message
+                raise Closed(f"partition {producer.stream!r} cannot be published to any more") from producer._closed
+        return producers
+
+    # Partitions ---------------------------------------------------------------------------------------------------
+
+    async def _start(self, tree: Tree, child: str, gone: Gone) -> None:
+        """Start the router, then a producer for each partition, until the first one is attached."""
+        self._router = await tree.start_router(child, self._state, gone)
+        await self._state.ready
+        self._wanted = self._state.partitions
+        await self._use(self._wanted)
+        await self._partitions_attached(asyncio.FIRST_COMPLETED, None)
+
+    async def _rest_attached(self, deadline: float | None) -> None:
+        """Wait for all partitions, but not for ever: one without a leader must not hold up the others (F44)."""
+        seconds = None if deadline is None else max(deadline - self._loop.time(), 0.0)
+        await self._partitions_attached(asyncio.FIRST_EXCEPTION, seconds)
+
+    async def _partitions_attached(self, until: str, seconds: float | None) -> None:
+        """Wait until one or all of them are; raises why one never will be."""
+        waiting = [asyncio.ensure_future(producer._attached()) for producer in self._producers.values()]
+        try:
+            done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=until)
+            for task in done:
+                task.result()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _use(self, partitions: tuple[str, ...]) -> None:
+        """Start what is missing, and spread messages over these partitions from now on."""
+        known = self._producers
+        new = {name: self._make(name) for name in partitions if name not in known or not known[name]._is_open}
+        for producer in new.values():
+            producer._on_gone = self._partition_gone
+        self._replaced.extend(known[name] for name in new if name in known)
+        self._producers = {**known, **new}
+        await _all_of(self._client._begin(producer) for producer in new.values())
+        self._table.use(partitions)
+
+    def _partition_gone(self) -> None:
+        """A partition's producer ended for good (on the tree's loop): perhaps the partition was removed."""
+        tell(self._router, m.RefreshPartitions())
+
+    def _told_of_change(self, partitions: tuple[str, ...]) -> None:
+        """The router has seen other partitions (on the tree's loop)."""
+        with contextlib.suppress(RuntimeError):  # the user's loop is closed
+            self._loop.call_soon_threadsafe(self._on_change, partitions)
+
+    def _on_change(self, partitions: tuple[str, ...]) -> None:
+        if self._options.on_partitions_changed is OnPartitionsChanged.RAISE:
+            known = self._table.partitions
+            self._refusal = PartitionsChanged(
+                self.super_stream,
+                tuple(name for name in partitions if name not in known),
+                tuple(name for name in known if name not in partitions),
+            )
+        elif self._options.on_partitions_changed is OnPartitionsChanged.FOLLOW:
+            self._wanted = partitions
+            if self._following is None or self._following.done():
+                self._following = asyncio.ensure_future(self._follow())
+
+    async def _follow(self) -> None:
+        """Use the newest partitions; what cannot be followed is raised by the next `send`."""
+        while self._is_open and self._wanted != self._table.partitions:
+            try:
+                await self._use(self._wanted)
+            except ActorStreamError as error:
+                self._refusal = error
+                return
+        for name in self._producers.keys() - set(self._table.partitions):
+            await self._producers[name].close()
+
+    # End ----------------------------------------------------------------------------------------------------------
+
+    async def _close(self, timeout: float) -> None:
+        try:
+            if self._closed is None:
+                self._closed = Closed(f"the producer of super stream {self.super_stream!r} was closed")
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.gather(self._following, return_exceptions=True)
+            await asyncio.gather(*(producer.close(timeout) for producer in self._all), return_exceptions=True)
+        finally:
+            try:
+                with contextlib.suppress(Closed):  # the whole tree is gone, and the router with it
+                    await self._client._stop_child(self)
+            finally:
+                self._client._forget(self)
+
+    def _gone(self, reason: BaseException | None) -> None:
+        """The router ended for good (called on the tree's loop): the super stream was deleted, or all is lost."""
+        if self._closed is None:
+            self._closed = reason if isinstance(reason, ActorStreamError) else Closed(f"the router ended: {reason!r}")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return (
+            f"<SuperStreamProducer of {self.super_stream!r}: {state}, {len(self.partitions)} partitions, "
+            f"{self.confirmed} confirmed, {self.unsettled} unsettled>"
+        )
+
+
+def _offer_to_all(parts: Sequence[tuple[Producer, Receipt]], messages: int = 1) -> Receipt | None:
+    """Have every partition accept its part, or none: None when one has no room. One receipt for all."""
+    if not all(producer._fits(part) for producer, part in parts):
+        return None
+    (first, part), *others = parts
+    if not first._offer(part):
+        return None
+    for producer, part in others:
+        # From here on, what goes wrong with one partition can only be the outcome of what another one has accepted:
+        # its producer ended, or another thread took its room, between the look and this.
+        try:
+            if not producer._offer(part):
+                part.settle(OutboxFull(f"partition {producer.stream!r} had no room left; another one has the message"))
+        except (PublishError, InvalidArgument) as error:
+            part.settle(error)
+        except ActorStreamError as error:
+            part.settle(Unconfirmed(f"partition {producer.stream!r} did not take it, and another one has it: {error}"))
+    return receipt_of_all([part for _, part in parts], messages=messages)
+
+
+async def _all_of(work: Iterable[Awaitable[T]]) -> list[T]:
+    """All results; all of it has ended when the first error is raised."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
