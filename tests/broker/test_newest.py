@@ -92,6 +92,23 @@ async def test_a_named_consumer_goes_on_where_the_last_one_stopped(client: Clien
             assert numbers(await take(consumer, 6)) == list(range(begin, begin + 6))
 
 
+async def test_a_single_active_consumer_is_followed_by_another(
+    newest: Broker, client: Client, newest_stream: Streams
+) -> None:
+    name = newest_stream({})
+    await publish(client, name, numbered(100), chunk=10)
+    async with (
+        actorstream.connect(newest.uri) as other,
+        await client.consumer(name, "first", name="group", single_active=True) as first,
+        await other.consumer(name, "first", name="group", single_active=True) as second,
+    ):
+        assert numbers(await take(first, 34)) == list(range(34))
+        assert not second.active
+        first.complete()
+        await first.close()
+        assert numbers(await take(second, 66)) == list(range(34, 100))
+
+
 @pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])
 async def test_sub_entries_are_stored_and_read(codec: Compression, client: Client, newest_stream: Streams) -> None:
     name = newest_stream({})

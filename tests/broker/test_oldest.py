@@ -152,6 +152,11 @@ LACKING: dict[str, tuple[Callable[[Client, str], Awaitable[Any]], str, str]] = {
         "resolving an offset specification",
         "4.3",
     ),
+    "single_active": (
+        lambda client, stream: client.consumer(stream, "first", name="group", single_active=True),
+        "single active consumer",
+        "3.11",
+    ),
     "send_filter_value": (_with_filter_value, "filtering", "3.13"),
     "producer_filter_value": (_with_filter_values, "filtering", "3.13"),
 }
