@@ -14,6 +14,7 @@ from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.backoff import BackoffPolicy
 from actorstream.base_producer import BaseProducer
 from actorstream.client import Client
+from actorstream.codecs import Codecs
 from actorstream.compression import Compression
 from actorstream.connecting import connect
 from actorstream.consumer import Consumer
@@ -53,6 +54,7 @@ __all__ = [
     "BatchReceipt",
     "Body",
     "Client",
+    "Codecs",
     "Compression",
     "ConnectionOptions",
     "Consumer",

@@ -23,6 +23,8 @@ before trying again).
     │   ├─ CorruptChunk                       CRC mismatch, or counts and lengths that contradict each other
     │   ├─ CompressionError                   unknown codec, broken data, or more output than allowed
     │   └─ MessageCodecError                  a value that AMQP 1.0 cannot carry, or bytes that are not AMQP 1.0
+    ├─ UnknownContentType                     no codec for the content type of a message
+    ├─ ObjectCodecError                       a codec cannot encode an object, or not decode a body
     ├─ ResponseError                          the broker answered with a code other than OK (one class a code)
     ├─ PublishError                           the outcome of a message that is not confirmed
     │   ├─ PublishRejected                    the broker refused it, with a code
@@ -187,6 +189,20 @@ class CompressionError(WireError):
 
 class MessageCodecError(WireError, ValueError):
     """A value that AMQP 1.0 cannot carry, or bytes that are not an AMQP 1.0 message."""
+
+
+class UnknownContentType(ActorStreamError):
+    """Nobody registered a codec for the content type of a message; None: the message names none."""
+
+    def __init__(self, content_type: str | None, known: tuple[str, ...]) -> None:
+        what = "a message without a content type" if content_type is None else f"content type {content_type!r}"
+        super().__init__(f"no codec for {what}: registered are {', '.join(known)}")
+        self.content_type = content_type
+        self.known = known
+
+
+class ObjectCodecError(ActorStreamError):
+    """A codec cannot encode an object, or a body is not what its content type says; the codec's error is chained."""
 
 
 class ResponseError(ActorStreamError):
