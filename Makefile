@@ -28,7 +28,7 @@ BUILT :=
 PYTEST := -m pytest
 endif
 
-.PHONY: help demo test clustertest bench compile lint format up peers java versions cluster status down clean
+.PHONY: help demo test clustertest bench compile lint format up peers java versions secure cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -68,6 +68,9 @@ java: $(VENV)/installed ## the Java client, that tests compare with
 
 versions: $(VENV)/installed ## the images of the oldest and the newest broker; their tests are skipped without (in CI, they fail)
 	-@$(RUN) -m lab versions
+
+secure: $(VENV)/installed ## a broker with TLS and every way to log in
+	@$(RUN) -m lab secure
 
 cluster: $(VENV)/installed ## the three-node cluster
 	@$(RUN) -m lab cluster

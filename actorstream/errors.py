@@ -253,7 +253,7 @@ class SaslMechanismNotSupported(ResponseError):
 
 class AuthenticationFailure(ResponseError):
     code = 8
-    text = "authentication failure: check user name and password"
+    text = "authentication failure"
 
 
 class SaslError(ResponseError):

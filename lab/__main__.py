@@ -15,6 +15,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="everything that is missing, and one running broker")
     commands.add_parser("chaos", help="the same for the broker that tests break")
+    commands.add_parser("secure", help="the same for the broker with TLS and every way to log in")
     commands.add_parser("cluster", help="the same for the three-node cluster")
     commands.add_parser("versions", help="the images of the oldest and the newest broker that tests try")
     build = commands.add_parser("image", help="build the image of a Debian suite")
@@ -43,6 +44,9 @@ def _carry_out(arguments: argparse.Namespace) -> None:
         case "chaos":
             engine.ensure()
             print(broker.chaos(image=image.choose()).uri)
+        case "secure":
+            engine.ensure()
+            print(broker.secure(image=image.choose()).tls_uri)
         case "cluster":
             engine.ensure()
             print(*(node.uri for node in broker.cluster(image=image.choose()).nodes), sep="\n")

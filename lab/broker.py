@@ -39,8 +39,8 @@ class Broker:
     """One node: `uri` for the client (plain TCP, guest/guest), `management` for its management API.
 
     `container` is None for a broker that `ACTORSTREAM_TEST_URI` names: it cannot be broken. `tls_uri` is the address
-    with TLS, for the broker that `chaos()` gives; `lab.certificates` has the files for it. `amqp_port` is where the
-    shared broker speaks AMQP 0-9-1 and 1.0, on the same host.
+    with TLS, for the brokers that `chaos()` and `secure()` give; `lab.certificates` has the files for it. `amqp_port`
+    is where the shared broker speaks AMQP 0-9-1 and 1.0, on the same host.
     """
 
     uri: str
@@ -353,6 +353,17 @@ def chaos(*, image: str | None = None) -> Broker:
     return broker
 
 
+def secure(*, image: str | None = None) -> Broker:
+    """The broker with TLS and every way to log in: password, certificate, token (`lab.tokens`), anonymous.
+
+    Raises:
+        LabError: as `ensure`.
+    """
+    _need_engine()
+    certificates.ensure()
+    return _start("secure", "SECURE_STREAM_PORT", "SECURE_MANAGEMENT_PORT", image)
+
+
 def oldest() -> Broker:
     """A broker of the oldest RabbitMQ that Debian has, 3.10; a minute the first time, when its image is built.
 
@@ -409,8 +420,8 @@ def _broker(service: str, stream_port: str, management_port: str) -> Broker:
         management=Management(f"http://localhost:{settings[management_port]}"),
         container=Container(compose.container_of(service)),
         node=f"rabbit@{service}",
-        tls_uri=f"rabbitmq-stream+tls://guest:guest@localhost:{settings['CHAOS_TLS_PORT']}/%2F"
-        if service == "chaos"
+        tls_uri=f"rabbitmq-stream+tls://guest:guest@localhost:{settings[f'{service.upper()}_TLS_PORT']}/%2F"
+        if service in ("chaos", "secure")
         else None,
         amqp_port=int(settings["AMQP_PORT"]) if service == "rabbitmq" else None,
     )

@@ -1,9 +1,10 @@
 """Brokers for tests, and the rule that a test leaves nothing behind.
 
-Five fixtures give brokers, and mark the tests that ask for them (`-m "not broker"` runs without any):
+Six fixtures give brokers, and mark the tests that ask for them (`-m "not broker"` runs without any):
 
     broker    the shared one; no test breaks it
     chaos     one that tests break, with TLS; healed before and after each test; these run after all the others
+    secure    with TLS and every way to log in; no test breaks it, and these run after them
     oldest    RabbitMQ 3.10, which no test breaks; these run after them
     newest    the newest RabbitMQ, likewise
     cluster   three nodes to break, likewise; these run last
@@ -38,7 +39,7 @@ from lab.shell import LabError
 T = TypeVar("T")
 
 CI = bool(os.environ.get("CI"))
-KINDS = ("broker", "chaos", "oldest", "newest", "cluster")
+KINDS = ("broker", "chaos", "secure", "oldest", "newest", "cluster")
 LATE = KINDS[1:]
 GRACE_S = 2.0
 
@@ -97,6 +98,11 @@ def chaos(chaos_of_session: Broker) -> Iterator[Broker]:
     chaos_of_session.heal()
     yield chaos_of_session
     chaos_of_session.heal()
+
+
+@pytest.fixture(scope="session")
+def secure() -> Broker:
+    return have(lab.secure)
 
 
 @pytest.fixture(scope="session")
@@ -171,6 +177,13 @@ def chaos_stream(chaos: Broker) -> Iterator[Streams]:
     streams = Streams(chaos.management)
     yield streams
     chaos.heal()
+    streams.delete()
+
+
+@pytest.fixture
+def secure_stream(secure: Broker) -> Iterator[Streams]:
+    streams = Streams(secure.management)
+    yield streams
     streams.delete()
 
 

@@ -5,11 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from actorstream import ConnectionOptions, connect, connecting, errors
 from actorstream.options import Endpoint
 
 URI = "rabbitmq-stream://localhost"
+TLS_URI = "rabbitmq-stream+tls://localhost"
+
+
+def nothing() -> Any:
+    """A provider that is never asked."""
 
 
 def resolve(
@@ -77,6 +83,22 @@ def test_a_context_of_the_callers_is_taken_as_it_is() -> None:
     assert options.tls is context
 
 
+def test_a_provider_takes_the_place_of_what_a_uri_says() -> None:
+    uri = "rabbitmq-stream://ann:secret@localhost"
+    assert resolve(uri, credentials=nothing)[1].credentials is not None
+    assert resolve(uri, token_provider=nothing)[1].token_provider is not None
+
+
+def test_an_authority_in_a_file_is_verified_against_and_against_nothing_else(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    _, options = resolve(TLS_URI, tls_ca=tmp_path / "ca.pem")
+    assert options.tls is not None
+    assert options.tls.verify_mode is ssl.CERT_REQUIRED
+    assert options.tls.check_hostname
+    assert len(options.tls.get_ca_certs()) == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -94,6 +116,18 @@ def test_a_context_of_the_callers_is_taken_as_it_is() -> None:
         {"uri": URI, "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
         {"uri": URI, "options": ConnectionOptions(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))},
         {"uri": URI, "name": ""},
+        {"uri": URI, "mechanism": "AMQPLAIN"},
+        {"uri": URI, "mechanism": "EXTERNAL"},
+        {"uri": URI, "mechanism": "ANONYMOUS", "username": "ann"},
+        {"uri": URI, "mechanism": "ANONYMOUS", "credentials": nothing},
+        {"uri": URI, "credentials": nothing, "token_provider": nothing},
+        {"uri": URI, "credentials": nothing, "password": "secret"},
+        {"uri": URI, "token_provider": "a token"},
+        {"uri": URI, "load_balancer_mode": True, "address_resolver": nothing},
+        {"uri": URI, "tls_ca": "ca.pem"},
+        {"uri": TLS_URI, "tls_ca": "there is no such file"},
+        {"uri": TLS_URI, "tls_ca": __file__},
+        {"uri": TLS_URI, "tls_ca": "ca.pem", "tls": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
     ],
 )
 def test_f19_what_cannot_be_meant_is_refused_at_once_and_without_a_loop(arguments: dict[str, Any]) -> None:

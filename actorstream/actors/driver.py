@@ -14,7 +14,7 @@ from typing import Protocol
 from actorstream.actors.future import LoopFuture
 from actorstream.errors import ConnectionLost, RequestTimeout
 from actorstream.options import Endpoint
-from actorstream.transport import Opener, Transport
+from actorstream.transport import Opener, Transport, explain
 from actorstream.wire import commands as c, session as s
 
 CLOSE_TIMEOUT_S = 1.0
@@ -145,7 +145,7 @@ class SessionDriver:
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone; called after the last bytes."""
-        cause = "the broker closed the connection" if error is None else str(error) or type(error).__name__
+        cause = "the broker closed the connection" if error is None else explain(error)
         self._run(lambda now: self.session.receive_eof(now, cause))
 
     # Inside -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,6 @@ Everything here belongs to one asyncio loop: the one that runs when a connection
 
 from actorstream.transport.base import Listener, Opener, Transport
 from actorstream.transport.memory import MemoryLink, MemoryNetwork, MemoryTransport
-from actorstream.transport.tcp import open_tcp
+from actorstream.transport.tcp import explain, open_tcp
 
-__all__ = ["Listener", "MemoryLink", "MemoryNetwork", "MemoryTransport", "Opener", "Transport", "open_tcp"]
+__all__ = ["Listener", "MemoryLink", "MemoryNetwork", "MemoryTransport", "Opener", "Transport", "explain", "open_tcp"]

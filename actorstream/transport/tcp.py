@@ -17,6 +17,10 @@ FLUSH_S = 1.0
 
 _STEPS = ("connect", "tls")
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING")
+_UNKNOWN_AUTHORITY_CODES = (18, 19, 20, 21)  # of OpenSSL: self-signed, or signed by somebody who is not known
+_UNKNOWN_AUTHORITY = " (give its authority: tls_ca, or load_verify_locations() of the TLS context)"
+
 _AddressInfo = tuple[int, int, int, str, Any]
 
 
@@ -74,7 +78,7 @@ async def _resolve(host: str, port: int, timeout_s: float) -> list[_AddressInfo]
     except TimeoutError as error:
         raise ConnectFailed(format_address(host, port), "resolve", _no_answer(timeout_s)) from error
     except (OSError, ValueError, OverflowError) as error:  # ValueError: a name that IDNA cannot encode
-        raise ConnectFailed(format_address(host, port), "resolve", _explain(error)) from error
+        raise ConnectFailed(format_address(host, port), "resolve", explain(error)) from error
     return list(dict.fromkeys(infos))
 
 
@@ -99,7 +103,9 @@ class _Attempt:
         # A port from a broker's metadata has 32 bits: the socket module refuses more than 16 with OverflowError.
         # ValueError: a server_hostname that cannot stand in a certificate.
         except (OSError, ValueError, OverflowError) as error:
-            self.cause = _no_answer(timeout_s) if limit.expired() else _explain(error)
+            self.cause = _no_answer(timeout_s) if limit.expired() else explain(error)
+            if self.step == "tls" and isinstance(error, ConnectionError):
+                self.cause = "the peer closed the connection instead of answering in TLS: is this its port for TLS?"
             self.error = error
         return None
 
@@ -244,12 +250,19 @@ def _no_answer(timeout_s: float) -> str:
     return f"no answer within {round(timeout_s, 2):g} s"
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """The reason without numbers and source lines, which help nobody who reads a log."""
     if isinstance(error, ssl_module.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
+        advice = _UNKNOWN_AUTHORITY if error.verify_code in _UNKNOWN_AUTHORITY_CODES else ""
+        return f"the certificate is not accepted: {error.verify_message}{advice}"
     if isinstance(error, ssl_module.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
+        words = error.reason.replace("_", " ").lower()
+        before, alert, what = words.partition("alert ")
+        if alert and before:
+            # Said by the peer. In TLS 1.3 it comes after the handshake: a server looks at certificates last.
+            of_ours = "certificate" in what or what == "unknown ca"
+            return f"the peer does not accept {'our certificate' if of_ours else 'our TLS'}: {what}"
+        return f"{words}: is TLS spoken at this port?" if error.reason in _NO_TLS else words
     if isinstance(error, OSError) and not isinstance(error, (socket.gaierror, ssl_module.SSLError)) and error.errno:
         return os.strerror(error.errno)  # asyncio puts its own words in the place of "Connection refused"
     text = error.strerror if isinstance(error, OSError) else None

@@ -194,8 +194,20 @@ class Handshake:
     def _refusal(self, code: int) -> ResponseError:
         options = self._options
         who: dict[str, Any] = {"step": self.step, "broker": options.address}
-        if self.step == "sasl-authenticate" and options.mechanism == "PLAIN":
+        if self.step == "sasl-authenticate" and options.username:
             who["user"] = options.username
         elif self.step == "open":
             who["vhost"] = options.vhost
-        return response_error(code, ", ".join([f"{name} {value!r}" for name, value in who.items()]))
+        context = ", ".join([f"{name} {value!r}" for name, value in who.items()])
+        return response_error(code, context + (_advice(options) if code == ResponseCode.AUTHENTICATION_FAILURE else ""))
+
+
+def _advice(options: SessionOptions) -> str:
+    """What to look at when a log-in is refused: brokers do not say why."""
+    if options.mechanism == "EXTERNAL":
+        return ": the broker knows no user by the client certificate, or none was given (load_cert_chain)"
+    if options.mechanism == "ANONYMOUS":
+        return ": the broker's user for anonymous log-ins does not exist, or has another password"
+    if options.username:
+        return ": check user name and password"
+    return ": check the token's signature, audience and expiry, and the broker's log"

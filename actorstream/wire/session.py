@@ -60,6 +60,8 @@ __all__ = [
 ]
 
 _SIZE_BYTES: Final = 4
+_TLS_ALERT: Final = b"\x15\x03"
+"""How TLS says that it was not spoken to in TLS; as a frame's size, it would be 352 million bytes."""
 _PUSHED: Final = (PublishConfirm, Deliver, PublishError, CreditResponse, MetadataUpdate, ConsumerUpdate)
 
 
@@ -246,6 +248,8 @@ class Session:
         if self._state is State.ENDED:
             return events
         self._last_received = now
+        if self._state is State.HANDSHAKE and data.startswith(_TLS_ALERT) and self._handshake.step == "peer-properties":
+            return [self._end(self._lost("TLS is spoken at this port: use rabbitmq-stream+tls://"))]
         for frame in self._frames.feed(data):
             try:
                 self._receive_frame(frame, now, events)
