@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from actorstream import offset as offset_module
@@ -16,6 +17,7 @@ from actorstream.errors import (
     CompressionError,
     ConsumeError,
     CorruptChunk,
+    FilterFailed,
     InvalidArgument,
     MessageCodecError,
 )
@@ -68,6 +70,8 @@ class Consumer(Reader, NamedConsumer):
         self._finished = False
         self._received = 0
         self._tracking = tracking
+        self._predicate = None if options.filter is None else options.filter.predicate
+        self._unfiltered: Delivery | None = None
         self._store_due: int = NEVER if tracking is None else tracking.every
         self._enter()
 
@@ -218,8 +222,9 @@ class Consumer(Reader, NamedConsumer):
         self._finish_chunk()
         if self._finished or self.was_closed:
             raise StopAsyncIteration
+        delivery, self._unfiltered = self._unfiltered, None
         try:
-            delivery = await self._state.deliveries.get()
+            delivery = delivery or await self._state.deliveries.get()
         except Closed:
             raise StopAsyncIteration from None
         if self.was_closed:
@@ -240,6 +245,8 @@ class Consumer(Reader, NamedConsumer):
             self._broken_attachment = delivery.attachment
             tell(self._ref, m.ChunkBroken(delivery.attachment, chunk.chunk_id, error))
             return
+        if self._predicate is not None:
+            messages = self._filter(messages, self._predicate, delivery)
         self._delivery = delivery
         self._progress = delivery.progress
         self._index = 0
@@ -248,6 +255,20 @@ class Consumer(Reader, NamedConsumer):
         if last is not None and chunk.chunk_id > last:  # sought beyond the end
             self._messages = []
         self._finished = (end is not None and chunk.next_offset >= end) or (last is not None and chunk.chunk_id >= last)
+
+    def _filter(
+        self, messages: list[Message], predicate: Callable[[Message], bool], delivery: Delivery
+    ) -> list[Message]:
+        """Those that are wanted. Where the predicate raises, the chunk stays the next one."""
+        wanted: list[Message] = []
+        for message in messages:
+            try:
+                if predicate(message):
+                    wanted.append(message)
+            except Exception as error:
+                self._unfiltered = delivery
+                raise FilterFailed(self._stream, message.offset) from error
+        return wanted
 
     @property
     def was_closed(self) -> bool:
@@ -259,7 +280,12 @@ class Consumer(Reader, NamedConsumer):
         delivery = self._let_go()
         if delivery is not None:
             progress, done = delivery.progress, delivery.chunk.next_offset
-            progress.position = max(progress.position, done if self._end is None else min(done, self._end))
+            done = done if self._end is None else min(done, self._end)
+            if self._predicate is not None and not progress.is_ahead:
+                # Nothing is in work, and so what the predicate dropped is completed, too: where little is wanted, the
+                # offset that is stored would otherwise fall behind retention.
+                progress.completed = done - 1
+            progress.position = max(progress.position, done)
 
     def _let_go(self) -> Delivery | None:
         """Have no chunk in hand any more; its credit goes back (F58)."""

@@ -84,6 +84,11 @@ class ConsumerFactory(HandleFactory):
         """
         chosen = ConsumerOptions(name=name, **options)
         last = _last_offset(until)
+        if until is not None and chosen.is_filtered_by_broker:
+            raise InvalidArgument(
+                "the broker leaves out chunks without the filter's values, perhaps the last one, and a read to an end "
+                "could wait for it for ever: filter it by Filter(predicate=...) alone"
+            )
         if chosen.single_active and until is not None:
             raise InvalidArgument("a single active consumer goes on until it is closed: it has no `until`")
         if on_activation is not None and not chosen.single_active:

@@ -37,6 +37,7 @@ before trying again).
     │   ├─ OffsetGap                          the offset wanted is below what the stream retains
     │   ├─ StreamTruncated                    the offset wanted is beyond the end of the stream
     │   ├─ SourceReplaced                     a pipe's source is not the stream that it read before
+    │   ├─ FilterFailed                       the predicate of the consumer's filter raised
     │   ├─ HandlerFailed                      the user's handler raised, and its policy says stop
     │   ├─ OffsetStoreFailed                  a consumer's offset could not be loaded, or not be stored
     │   └─ ActivationFailed                   the user's `on_activation` raised, or took too long
@@ -480,6 +481,15 @@ class HandlerFailed(ConsumeError):
 
     def __init__(self, stream: str, offset: int) -> None:
         super().__init__(f"the handler failed on offset {offset} of stream {stream!r}")
+        self.stream = stream
+        self.offset = offset
+
+
+class FilterFailed(ConsumeError):
+    """The predicate of the consumer's filter raised; the cause is chained. The same chunk comes again."""
+
+    def __init__(self, stream: str, offset: int) -> None:
+        super().__init__(f"the predicate of the filter failed on offset {offset} of stream {stream!r}")
         self.stream = stream
         self.offset = offset
 

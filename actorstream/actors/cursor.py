@@ -32,9 +32,11 @@ class Delivery:
 class Progress:
     """How far the consumer has come. Offsets count records."""
 
-    __slots__ = ("completed", "gate", "left", "position")
+    __slots__ = ("begin", "completed", "gate", "left", "position")
 
     def __init__(self, position: int, gate: Gate | None = None) -> None:
+        self.begin = position
+        """Where it began."""
         self.position = position
         """The next offset to be dispatched. All below was dispatched or is not wanted: a chunk that the broker sends
         again is cut here."""
@@ -44,6 +46,11 @@ class Progress:
         """Whether the user sent the consumer elsewhere: what was taken in this place and not begun is not wanted."""
         self.gate = gate
         """Who says whether what advances this progress may be handed out; None: it may."""
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether something was dispatched that is not completed."""
+        return self.position != (self.begin if self.completed is None else self.completed + 1)
 
 
 class Cursor:
@@ -91,7 +98,10 @@ class Cursor:
 
     def received(self, chunk: Chunk) -> None:
         """A chunk came in (the subscriber's side)."""
-        if self.last_chunk_id < 0 and self._pin is None and self.specification.type is not OffsetType.OFFSET:
+        type_ = self.specification.type
+        # The chunk that "last" means may lie before where it was pinned, behind chunks of the broker's own.
+        free = self._pin is None or (type_ is OffsetType.LAST and self._pin.value > chunk.chunk_id)
+        if self.last_chunk_id < 0 and free and type_ is not OffsetType.OFFSET:
             # "first", "last" and a timestamp mean this chunk from now on, even when the stream moves on meanwhile.
             self._pin = offset.at(chunk.chunk_id)
         self.last_chunk_id = max(self.last_chunk_id, chunk.chunk_id)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from actorstream import events, offset
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
+from actorstream.actors.choosing import choose
 from actorstream.actors.cursor import CreditLedger, Cursor, Delivery
 from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.pool import CONSUMING, lease, next_attachment
@@ -124,9 +124,11 @@ class Subscriber(StreamActor):
         """Find a member, compare the cursor with the stream, subscribe."""
         self._doing = "waiting for a member"
         members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
-        endpoint = self._choose(members)
+        endpoint = members.leader if self._needs_leader else choose(members, self._state.tried)
+        # Behind a load balancer, which picks the broker, any member will do, unless it has to be the leader.
+        as_good = () if self._needs_leader else (members.leader, *members.replicas)
         self._doing = f"attaching to {endpoint}"
-        slot = self._slot = await lease(self._pool, endpoint, CONSUMING, self._as_good(members))
+        slot = self._slot = await lease(self._pool, endpoint, CONSUMING, as_good)
         negotiated: m.Negotiated = await ask(slot.connection, m.Open())
         endpoint = negotiated.endpoint  # behind a load balancer it may be another member
         slot = self._slot = replace(slot, endpoint=endpoint)
@@ -149,31 +151,9 @@ class Subscriber(StreamActor):
         state.last_broker = endpoint
         state.ready.try_set(None)
 
-    def _choose(self, members: m.Members) -> Endpoint:
-        """A replica, so that leaders have their hands free for publishing; the leader when there is none, or if wanted.
-
-        The member that was lost last is avoided, and so are those that were tried in vain since: Metadata may not know
-        yet that they are gone, or they cannot be reached from here.
-        """
-        if self._options.prefer_leader or self._state.wants_leader:
-            return members.leader
-        tried = self._state.tried
-        fresh = [replica for replica in members.replicas if replica not in tried]
-        if fresh:
-            endpoint = random.choice(fresh)
-        elif members.leader not in tried or not members.replicas:
-            endpoint = members.leader
-        else:
-            tried.clear()
-            endpoint = random.choice(members.replicas)
-        tried.add(endpoint)
-        return endpoint
-
-    def _as_good(self, members: m.Members) -> tuple[Endpoint, ...]:
-        """Behind a load balancer, which picks the broker, any member will do, unless it has to be the leader."""
-        if self._options.prefer_leader or self._state.wants_leader:
-            return ()
-        return (members.leader, *members.replicas)
+    @property
+    def _needs_leader(self) -> bool:
+        return self._options.prefer_leader or self._state.wants_leader
 
     def _begin_attachment(self) -> None:
         """From here on, the connection gives the slot back, and what older attachments delivered is void."""
@@ -212,7 +192,7 @@ class Subscriber(StreamActor):
             # One that reads up to an end has to see that it got there, also when the broker's own tracking chunks,
             # which take offsets and carry no messages, are the last ones.
             properties["chunk_selector"] = "all"
-        return properties
+        return properties if self._options.filter is None else properties | self._options.filter.subscription
 
     def on_stop(self) -> None:
         """Give back a slot that no subscription came to use."""
@@ -236,13 +216,17 @@ class Subscriber(StreamActor):
         elif not cursor.pinned:
             self._pin(extent)
         resume = cursor.resume()
+        filtered = self._options.is_filtered_by_broker
         if resume.type is not OffsetType.OFFSET:
+            if filtered and resume.type is OffsetType.LAST:
+                # The chunk that it means may never come. The next subscription begins no later than that one is now.
+                cursor.pin(offset.at(extent.committed))
             return resume
         if resume.value < extent.first and (cursor.pinned or resume.value > 0):
             self._on_gap(resume.value, extent.first)
         self._wanted = resume.value
         self._last_chunk_id = extent.last
-        self._expected = max(min(resume.value, extent.last), extent.first)
+        self._expected = EMPTY if filtered else max(min(resume.value, extent.last), extent.first)
         # Beyond its end, a broker takes any offset for "next". From the last chunk on, what comes first tells where the
         # end is, and whether there is anything left to wait for; `Cursor.start_in` drops what is not wanted.
         return offset.at(min(resume.value, extent.last)) if extent.last != EMPTY else resume
@@ -364,7 +348,8 @@ class Subscriber(StreamActor):
             self._held = [message]
             self.spawn(self._explain_hole(self._expected))
             return
-        self._expected = chunk.next_offset
+        if not self._options.is_filtered_by_broker:  # else holes are what was asked for
+            self._expected = chunk.next_offset
         state = self._state
         state.cursor.received(chunk)
         state.chunks += 1

@@ -8,6 +8,7 @@ from actorstream.options.checks import check_name
 from actorstream.options.connection import ConnectionOptions
 from actorstream.options.consumer import ConsumerKeywords, ConsumerOptions, OnGap, OnTruncated
 from actorstream.options.credentials import MECHANISMS, Credentials, CredentialsProvider, Token, TokenProvider
+from actorstream.options.filtering import Filter
 from actorstream.options.producer import ProducerKeywords, ProducerOptions, Replay, WhenAway
 from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
 from actorstream.options.super_stream import (
@@ -30,6 +31,7 @@ __all__ = [
     "Credentials",
     "CredentialsProvider",
     "Endpoint",
+    "Filter",
     "LeaderLocator",
     "OffsetStore",
     "OnGap",

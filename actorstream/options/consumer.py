@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from actorstream.options.checks import check_name, count, positive, require
+from actorstream.options.filtering import Filter
 from actorstream.options.tracking import AutoTracking
 
 MAX_HAND_OVER_S = 25.0
@@ -44,6 +45,7 @@ class ConsumerKeywords(TypedDict, total=False):
     tracking: AutoTracking | None
     single_active: bool
     hand_over_timeout_s: float
+    filter: Filter | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,7 @@ class ConsumerOptions:
         hand_over_timeout_s: how long such a consumer may take to finish what it has in hand, and store it, before
             another one takes over; and how long to find where to begin when it takes over itself. The broker would wait
             a minute for all of it.
+        filter: which messages are wanted; None: all.
     """
 
     name: str = ""
@@ -72,6 +75,7 @@ class ConsumerOptions:
     tracking: AutoTracking | None = field(default_factory=AutoTracking)
     single_active: bool = False
     hand_over_timeout_s: float = 20.0
+    filter: Filter | None = None
 
     def __post_init__(self) -> None:
         if self.name:
@@ -92,3 +96,9 @@ class ConsumerOptions:
             f"hand_over_timeout_s is at most {MAX_HAND_OVER_S:g}, not {self.hand_over_timeout_s!r}: the broker drops a "
             "connection on which it waits for a minute",
         )
+        require(self.filter is None or isinstance(self.filter, Filter), f"filter is a Filter, not {self.filter!r}")
+
+    @property
+    def is_filtered_by_broker(self) -> bool:
+        """Whether chunks are left out on purpose."""
+        return self.filter is not None and bool(self.filter.values)
