@@ -113,6 +113,10 @@ class BaseProducer(ABC):
 
         What has no outcome after `timeout` seconds (default: the client's `close_timeout_s`) ends as `Unconfirmed`.
         Safe to call again, and from several tasks.
+
+        Raises:
+            PublisherFenced: another producer has used this one's name meanwhile: of what this one sent, some may have
+                been taken for duplicates, confirmed, and dropped. It is closed all the same.
         """
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close(self._closing_s if timeout is None else timeout))

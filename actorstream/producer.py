@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from actorstream.actors import messages as m
 from actorstream.actors.batch import BatchReceipt, Run
-from actorstream.actors.calls import tell
-from actorstream.actors.encoding import FILTERED, Body, Encoder
+from actorstream.actors.calls import call, tell
+from actorstream.actors.encoding import Body, Encoder
 from actorstream.actors.entries import NEVER
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.outbox import Outbox
@@ -21,7 +21,6 @@ from actorstream.base_producer import YIELD_EVERY, BaseProducer
 from actorstream.compression import Compression, parse as parse_compression
 from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, Unconfirmed
 from actorstream.options import ProducerOptions
-from actorstream.wire.capabilities import Feature
 
 if TYPE_CHECKING:
     from actorstream.client import Client
@@ -189,11 +188,13 @@ class Producer(BaseProducer):
                 self._client._forget(self)  # noqa: SLF001
 
     async def _drain(self, timeout: float) -> None:
-        try:
+        """Wait for outcomes; those that do not come in time, `_close` gives."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._until(lambda: not self._outbox.undecided)
-        except TimeoutError:
-            return  # the rest gets its outcome from `_close`
+                if self._outbox.confirmed and self._ref is not None:
+                    with contextlib.suppress(Closed):
+                        await call(self._ref, m.CheckFence(), dead=Closed)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -222,13 +223,7 @@ class Producer(BaseProducer):
         await self._ready
 
     def _encode(self, message: Body, publishing_id: int | None, filter_value: str | None) -> Receipt:
-        if filter_value is None:
-            wire, version = self._encoder.encode(message), self._encoder.version
-        else:
-            self._check_filters()
-            wire, version = self._encoder.encode_filtered(message, filter_value), FILTERED
-        self._outbox.check_size(len(wire))
-        return Receipt(wire, publishing_id, version=version)
+        return self._encoder.receipt(self._outbox, message, publishing_id, filter_value)
 
     def _encode_sub_entry(
         self, messages: Iterable[Body], compression: Compression | str | None, publishing_id: int | None
@@ -243,14 +238,6 @@ class Producer(BaseProducer):
         if wires:
             self._outbox.check_size(max(map(len, wires)))
         return wires
-
-    def _check_filters(self) -> None:
-        if self._options.sub_entry_size > 1:
-            raise InvalidArgument(
-                "filter_value and sub_entry_size exclude each other: the protocol has no filter values in sub-entries"
-            )
-        if self._outbox.negotiated is not None:
-            self._outbox.negotiated.require(Feature.FILTERING)
 
     def _deadline(self) -> float:
         timeout = self._options.confirm_timeout_s

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Unpack
 
 from actorstream.actors.grouping import Grouping
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.receipt import Receipt
-from actorstream.errors import InvalidArgument
+from actorstream.errors import InvalidArgument, PublisherFenced
 from actorstream.handles import HandleFactory, on_gone
 from actorstream.options import (
     ProducerKeywords,
@@ -142,7 +143,8 @@ class ProducerFactory(HandleFactory):
         """Start its actor, which is attached later on."""
         for one in self._namesakes(producer.name, producer.stream):
             if one is not producer:
-                await one.close()  # one that waits for confirms would use the ids that this one counts on from
+                with contextlib.suppress(PublisherFenced):  # told to whoever closes that one
+                    await one.close()  # one that waits for confirms would use the ids that this one counts on from
         await producer._start(self._grown, self._handles[producer], on_gone)  # noqa: SLF001 - likewise
 
     def _namesakes(self, name: str, stream: str) -> list[Producer]:

@@ -24,6 +24,7 @@ from actorstream.errors import (
     InvalidArgument,
     OutboxFull,
     PartitionsChanged,
+    PublisherFenced,
     PublishError,
     Unconfirmed,
 )
@@ -355,7 +356,10 @@ class SuperStreamProducer(BaseProducer):
             if self._following is not None:
                 self._following.cancel()
                 await asyncio.gather(self._following, return_exceptions=True)
-            await asyncio.gather(*(producer.close(timeout) for producer in self._all), return_exceptions=True)
+            ends = await asyncio.gather(*(producer.close(timeout) for producer in self._all), return_exceptions=True)
+            for end in ends:
+                if isinstance(end, PublisherFenced):
+                    raise end
         finally:
             try:
                 with contextlib.suppress(Closed):  # the whole tree is gone, and the router with it

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from actorstream.actors.outbox import Outbox
+from actorstream.actors.receipt import Receipt
 from actorstream.compression import Compression
 from actorstream.errors import InvalidArgument
 from actorstream.options import ProducerOptions
@@ -41,13 +43,29 @@ class Encoder:
         entry = encode_entry(body, raw=self._raw)
         return entry if self._filter_of is None else filtered_entry(_checked(self._filter_of(body)), entry)
 
-    def encode_filtered(self, body: Body, filter_value: str) -> bytes:
-        """One message under a filter value, for `FILTERED`.
+    def receipt(
+        self, outbox: Outbox, body: Body, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> Receipt:
+        """One message, encoded and ready to be offered to the outbox.
+
+        Args:
+            outbox: whose connection decides what can be sent.
+            body: the message.
+            publishing_id: given by the sender; None to have it counted.
+            filter_value: instead of the one that the producer's options would find.
 
         Raises:
-            InvalidArgument, MessageCodecError, MessageTooLarge: it cannot be encoded, or this is no filter value.
+            InvalidArgument, MessageCodecError, MessageTooLarge: it cannot be encoded or sent.
+            UnsupportedByBroker: it has a filter value, which the broker does not know.
+            and whatever the user's function for filter values raises.
         """
-        return filtered_entry(_checked(filter_value), encode_entry(body, raw=self._raw))
+        if filter_value is None:
+            wire, version = self.encode(body), self.version
+        else:
+            outbox.check_filters()
+            wire, version = filtered_entry(_checked(filter_value), encode_entry(body, raw=self._raw)), FILTERED
+        outbox.check_size(len(wire))
+        return Receipt(wire, publishing_id, version=version)
 
     def encode_sub_entry(self, bodies: Iterable[Body], compression: Compression) -> tuple[bytes, int]:
         """Many messages as one entry, for `PLAIN`; and how many there are.

@@ -73,9 +73,6 @@ class Group:
 class Grouping:
     """Makes groups of at most `size` messages.
 
-    Attributes:
-        sequence: the highest publishing id that the broker had under the producer's name when it was asked.
-
     Raises:
         CompressionError: the codec is not installed.
     """
@@ -84,14 +81,18 @@ class Grouping:
         self._group_size = size
         self._compression = compression
         compress(compression, b"")  # raises here, and not in the actor, if the codec is not installed
-        self.sequence = -1
 
     def group(
-        self, lots: Sequence[Lot], limit: float, too_large: Callable[[int], InvalidArgument], into: Settlement
+        self,
+        lots: Sequence[Lot],
+        limit: float,
+        stored: int,
+        too_large: Callable[[int], InvalidArgument],
+        into: Settlement,
     ) -> list[Lot | Group]:
         """The lots' messages in groups that fit into `limit` bytes each; sub-entries by their sender stay as they are.
 
-        A message that does not fit even by itself fails.
+        A message that does not fit even by itself fails. `stored` is the highest publishing id that the broker has.
         """
         made: list[Lot | Group] = []
         pieces: list[Piece] = []
@@ -111,7 +112,7 @@ class Grouping:
                 if lot.drop_above(limit, too_large, into):
                     made.append(lot)
                 continue
-            if pieces and self._is_stored(pieces[-1][0]) and not self._is_stored(lot):
+            if pieces and _is_stored(pieces[-1][0], stored) and not _is_stored(lot, stored):
                 # In one group with what comes after it, what the broker has would be stored a second time.
                 close()
             start = 0
@@ -125,9 +126,6 @@ class Grouping:
             pieces.append((lot, start, len(lot.entries)))
         close()
         return made
-
-    def _is_stored(self, lot: Lot) -> bool:
-        return lot.given_id is not None and lot.given_id <= self.sequence
 
     def _fitting(
         self, pieces: Sequence[Piece], limit: float, too_large: Callable[[int], InvalidArgument], into: Settlement
@@ -156,6 +154,10 @@ class Grouping:
 def is_sub_entry(lot: Lot) -> bool:
     """Whether it is one already: a record's length never has the first bit set."""
     return lot.entries[0][0] >= 0x80
+
+
+def _is_stored(lot: Lot, stored: int) -> bool:
+    return lot.given_id is not None and lot.given_id <= stored
 
 
 def _halves(pieces: Sequence[Piece], count: int) -> tuple[list[Piece], list[Piece]]:

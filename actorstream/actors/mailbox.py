@@ -38,7 +38,7 @@ class Publish:
 
     Attributes:
         body: bytes, text or a `Message`.
-        publishing_id: as for `Producer.send`.
+        publishing_id, filter_value: as for `Producer.send`.
         reply_to: who is told the outcome, as `Published`. Not needed with `ask`.
         context: anything; comes back in `Published`.
 
@@ -49,6 +49,7 @@ class Publish:
     publishing_id: int | None = None
     reply_to: Tellable | None = None
     context: object = None
+    filter_value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,6 +301,14 @@ class CheckDeadlines:
     """Tell (from its own timer): settle what has passed its deadline."""
 
 
+@dataclass(frozen=True, slots=True)
+class CheckFence:
+    """Ask: compare the broker's publishing sequence with what was sent. -> None; raises PublisherFenced.
+
+    Without a connection, or an answer, there is nothing to compare, and nothing is raised.
+    """
+
+
 # To a Subscriber ------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from actorstream.actors.batch import Run
 from actorstream.actors.entries import NEVER, Entries, Failure, Lot, Outgoing, Settlement
 from actorstream.actors.grouping import Grouping
 from actorstream.actors.messages import Negotiated
+from actorstream.actors.numbering import Numbering
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.room import Bell, Room
 from actorstream.errors import (
@@ -31,14 +32,12 @@ from actorstream.errors import (
     InvalidArgument,
     MessageTooLarge,
     OutboxFull,
-    PublisherFenced,
     PublishRejected,
     Unconfirmed,
 )
 from actorstream.options import WhenAway
+from actorstream.wire.capabilities import Feature
 from actorstream.wire.publish import PUBLISH_OVERHEAD
-
-PUBLISHING_ID_MAX = 2**64 - 1
 
 FLUSH_MESSAGES = 2_048
 FLUSH_BYTES = 1_048_576
@@ -55,6 +54,7 @@ class Outbox:
         negotiated: what the publisher's last connection can do; None before the first one.
         filtered: whether it has taken an entry with a filter value, which not every broker understands.
         confirmed, failed: messages with that outcome so far.
+        numbering: the publishing ids.
         room: the bounds, and who waits.
         changed: rung when some message has got its outcome or given up its room.
     """
@@ -74,6 +74,7 @@ class Outbox:
         self.filtered = False
         self.confirmed = 0
         self.failed = 0
+        self.numbering = Numbering()
         self.room = Room(max_messages, max_bytes)
         self.changed = Bell()
         self._when_away = when_away
@@ -84,13 +85,9 @@ class Outbox:
         self._grouping = grouping
         self._queue: deque[Lot] = deque()
         self._window: dict[int, Entries] = {}
-        self._last_id = 0
-        self._last_sent = -1
-        self._found = 0  # which is no news: who gives ids may begin with some that are stored, to have them dropped
         # Written under the lock, by whoever offers:
         self._offering = threading.Lock()
         self._ended = False
-        self._last_given = -1
 
     # Whoever offers: any thread ----------------------------------------------------------------------------------
 
@@ -98,6 +95,20 @@ class Outbox:
         """Raise `MessageTooLarge` for an entry of so many bytes, if it would not fit a frame of its own."""
         if self.frame_max and size + _ALONE > self.frame_max:
             raise MessageTooLarge(size + _ALONE, self.frame_max)
+
+    def check_filters(self) -> None:
+        """Whether entries may have filter values.
+
+        Raises:
+            InvalidArgument: the producer groups messages, and the protocol has no filter values in sub-entries.
+            UnsupportedByBroker: it does not know them.
+        """
+        if self._grouping is not None:
+            raise InvalidArgument(
+                "filter_value and sub_entry_size exclude each other: the protocol has no filter values in sub-entries"
+            )
+        if self.negotiated is not None:
+            self.negotiated.require(Feature.FILTERING)
 
     def offer(self, receipt: Receipt) -> bool | None:
         """Accept one entry; None when there is no room for it, and it may be offered again.
@@ -116,9 +127,9 @@ class Outbox:
             if not self.room.fits(receipt.messages, size):
                 return None
             if receipt.given_id is None:
-                self._check_counted()
+                self.numbering.check_counted()
             else:
-                self._check_given(receipt.given_id)
+                self.numbering.give(receipt.given_id, is_first=not self.room.accepted)
             self.room.take(receipt.messages, size)
             return self._accept(receipt)
 
@@ -133,7 +144,7 @@ class Outbox:
         """
         with self._offering:
             self._check_open()
-            self._check_counted()
+            self.numbering.check_counted()
             count = self.room.how_many(map(len, wires))
             if not count:
                 return None
@@ -156,23 +167,6 @@ class Outbox:
             raise Closed("the producer is closed")
         if self._when_away is WhenAway.FAIL and not self._attached:
             raise BrokerAway("there is no connection to the stream's leader at this moment; the message was not sent")
-
-    def _check_counted(self) -> None:
-        if self._last_given >= 0:
-            raise InvalidArgument("this producer's publishing ids are given by its user: give one with each message")
-
-    def _check_given(self, publishing_id: int) -> None:
-        is_integer = isinstance(publishing_id, int) and not isinstance(publishing_id, bool)
-        if not is_integer or not 0 <= publishing_id <= PUBLISHING_ID_MAX:
-            raise InvalidArgument(f"a publishing id is an integer from 0 to 2**64-1, not {publishing_id!r}")
-        if self.room.accepted and self._last_given < 0:
-            raise InvalidArgument("this producer counts its publishing ids itself: give one from the first message on")
-        if publishing_id <= self._last_given:
-            raise InvalidArgument(
-                f"publishing id {publishing_id} does not exceed the one before it ({self._last_given}): "
-                "the broker would take the message for a duplicate and drop it"
-            )
-        self._last_given = publishing_id
 
     def check_wait(self) -> None:
         """Raise `OutboxFull` if whoever has found no room is not to wait for it: the broker is away, and so chosen."""
@@ -210,16 +204,6 @@ class Outbox:
         """Entries in the window: sent, or to be sent again."""
         return len(self._window)
 
-    @property
-    def last_id(self) -> int:
-        """The highest publishing id used or seen; 0 when there is none."""
-        return self._last_id
-
-    @property
-    def last_sent(self) -> int:
-        """The highest publishing id that was sent; -1 when nothing was."""
-        return self._last_sent
-
     def attach(self) -> None:
         """There is a connection, and what is accepted is sent at once."""
         self._attached = True
@@ -229,27 +213,6 @@ class Outbox:
         self._attached = False
         if self._when_away is not WhenAway.WAIT:
             self.room.wake_all()
-
-    def continue_after(self, sequence: int) -> None:
-        """Number new entries above what the broker has stored under this name (F26); never below our own window.
-
-        Raises:
-            PublisherFenced: the broker has a higher id under this name than any that we have sent.
-        """
-        self.check_fence(sequence)
-        self._found = sequence
-        self._last_id = max(self._last_id, sequence)
-        if self._grouping is not None:
-            self._grouping.sequence = sequence
-
-    def check_fence(self, sequence: int) -> None:
-        """Compare what the broker has stored under this name with what we have sent.
-
-        Raises:
-            PublisherFenced: the broker has a higher id under this name than any that we have sent.
-        """
-        if self._last_sent >= 0 and sequence > max(self._last_sent, self._found):
-            raise PublisherFenced(sequence, self._last_sent)
 
     def take(self) -> Outgoing:
         """Move lots from the queue into the window, each entry with its publishing id, in the order accepted.
@@ -267,11 +230,11 @@ class Outbox:
         return outgoing
 
     def _take_lots(self, outgoing: Outgoing, dropped: Settlement) -> None:
-        queue, limit = self._queue, self._limit
+        queue, limit, numbering = self._queue, self._limit, self.numbering
         while queue and outgoing.count < FLUSH_MESSAGES and outgoing.size < FLUSH_BYTES:
             lot = queue[0]
             if not self._lowered or lot.drop_above(limit, self._too_large, dropped):
-                self._last_id = self._last_sent = lot.enter(self._window, self._last_id, outgoing)
+                numbering.used(lot.enter(self._window, numbering.last, outgoing))
             queue.popleft()  # only now: another thread that looks finds it in the one or in the other
 
     def _take_groups(self, grouping: Grouping, outgoing: Outgoing, dropped: Settlement) -> None:
@@ -282,8 +245,9 @@ class Outbox:
             lot = queue[len(lots)]
             lots.append(lot)
             messages, size = messages + lot.messages, size + lot.size
-        for group in grouping.group(lots, self._limit, self._too_large, dropped):
-            self._last_id = self._last_sent = group.enter(self._window, self._last_id, outgoing)
+        numbering = self.numbering
+        for group in grouping.group(lots, self._limit, numbering.stored, self._too_large, dropped):
+            numbering.used(group.enter(self._window, numbering.last, outgoing))
         for _ in lots:
             queue.popleft()
 

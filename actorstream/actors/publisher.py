@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pykka
 
@@ -24,9 +26,11 @@ from actorstream.actors.pool import PUBLISHING, lease, next_attachment
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Down, Retry, StreamActor, ask
 from actorstream.errors import (
+    ActorStreamError,
     ConnectionLost,
     OutboxFull,
     PreconditionFailed,
+    PublisherFenced,
     StreamNotAvailable,
     Unconfirmed,
     response_error,
@@ -39,6 +43,15 @@ from actorstream.wire.publish import publish_frames
 
 DEADLINE_GRAIN_S = 0.25
 """How late the outcome of a message may be told after its deadline: deadlines are looked at in steps of this."""
+
+
+FENCE_CHECK_S = 5.0
+"""How often a producer that counts ids under a name asks the broker whether somebody else does, while it publishes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TimeToCheckFence:
+    pass
 
 
 class Publisher(StreamActor):
@@ -73,6 +86,7 @@ class Publisher(StreamActor):
         self._frame_max = 0
         self._doing = "starting"
         self._deadline_timer = False
+        self._confirmed_at_check = 0
 
     def describe(self) -> dict[str, object]:
         """What the tree shows of it."""
@@ -115,6 +129,7 @@ class Publisher(StreamActor):
         await self._declare(slot)
         if self._options.name:
             await self._continue_sequence(slot)
+            self.call_later(FENCE_CHECK_S, _TimeToCheckFence())
         self._connection = slot.connection
         self._outbox.attach()
         self._doing = "publishing"
@@ -139,7 +154,7 @@ class Publisher(StreamActor):
         response = await ask(slot.connection, m.Request(c.QueryPublisherSequence(self._options.name, self._stream)))
         if response.code != ResponseCode.OK:
             raise response_error(response.code, f"the publishing sequence of {self._options.name!r}")
-        self._outbox.continue_after(response.sequence)
+        self._outbox.numbering.continue_after(response.sequence)
 
     def _moved_to(self, endpoint: Endpoint) -> None:
         if self._last_broker and self._last_broker[0] != endpoint:
@@ -170,6 +185,10 @@ class Publisher(StreamActor):
                 self._on_rejected(attachment, failures)
             case m.CheckDeadlines():
                 self._check_deadlines()
+            case m.CheckFence():
+                return self._check_fence()
+            case _TimeToCheckFence():
+                self._check_fence_if_confirmed()
             case m.TopologyChanged(attachment=attachment, code=code):
                 if attachment == self._attachment:
                     self._abandon(response_error(code, f"stream {self._stream!r} moved"))
@@ -205,8 +224,7 @@ class Publisher(StreamActor):
         return done
 
     def _accept(self, message: Publish) -> Receipt:
-        receipt = Receipt(self._encoder.encode(message.body), message.publishing_id, version=self._encoder.version)
-        self._outbox.check_size(receipt.size)
+        receipt = self._encoder.receipt(self._outbox, message.body, message.publishing_id, message.filter_value)
         timeout = self._options.confirm_timeout_s
         if timeout is not None:
             receipt.deadline = asyncio.get_running_loop().time() + timeout
@@ -254,6 +272,41 @@ class Publisher(StreamActor):
     def _detach(self) -> None:
         self._connection = None
         self._outbox.detach()
+
+    # Another producer of the same name ------------------------------------------------------------------------------
+
+    def _check_fence_if_confirmed(self) -> None:
+        """Nothing that was dropped was not confirmed: without a confirm there is nothing to be lost."""
+        if self._outbox.confirmed != self._confirmed_at_check:
+            self._check_fence()
+        self.call_later(FENCE_CHECK_S, _TimeToCheckFence())
+
+    def _check_fence(self) -> LoopFuture[None]:
+        """The broker refuses nobody for a name; what it holds under the name is all that gives a second owner away.
+
+        Who gives ids means to have some dropped, and is checked with each connection only.
+        """
+        done: LoopFuture[None] = LoopFuture()
+        if self._connection is None or not self._options.name or self._outbox.numbering.is_given:
+            done.set(None)
+            return done
+        self._confirmed_at_check = self._outbox.confirmed
+
+        def answered(future: LoopFuture[Any]) -> None:
+            try:
+                response = future.get(timeout=0)
+                if response.code == ResponseCode.OK:
+                    self._outbox.numbering.check_fence(response.sequence)
+            except PublisherFenced as fenced:
+                done.try_set_exception(fenced)
+                self._abandon(fenced)
+            except (ActorStreamError, pykka.ActorDeadError):  # the connection is ending, and the next one asks, too
+                pass
+            done.try_set(None)
+
+        request = m.Request(c.QueryPublisherSequence(self._options.name, self._stream))
+        ask(self._connection, request).add_done_callback(answered)
+        return done
 
     # Deadlines ----------------------------------------------------------------------------------------------------
 

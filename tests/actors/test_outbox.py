@@ -13,11 +13,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from actorstream.actors.batch import BatchReceipt
+from actorstream.actors.batch import BatchReceipt, Run
 from actorstream.actors.encoding import encode_entry
 from actorstream.actors.entries import NEVER, Entries, Lot
+from actorstream.actors.grouping import Grouping
 from actorstream.actors.outbox import FLUSH_MESSAGES, Outbox
 from actorstream.actors.receipt import Receipt
+from actorstream.compression import Compression
 from actorstream.errors import (
     Closed,
     InvalidArgument,
@@ -83,7 +85,7 @@ def test_a_receipt_has_no_id_before_it_is_taken() -> None:
 def test_f26_new_ids_begin_above_what_the_broker_has() -> None:
     outbox = make(named=True)
     waiting = offer(outbox)
-    outbox.continue_after(41)
+    outbox.numbering.continue_after(41)
     take(outbox)
 
     assert waiting.publishing_id == 42
@@ -93,7 +95,7 @@ def test_f26_a_window_keeps_its_ids_whatever_the_broker_says() -> None:
     outbox = make(named=True)
     receipts = [offer(outbox) for _ in range(3)]
     take(outbox)
-    outbox.continue_after(2)
+    outbox.numbering.continue_after(2)
     late = offer(outbox)
 
     assert outbox.replay().parts == [(1, [1, 2, 3], [b"x"] * 3)]
@@ -104,10 +106,10 @@ def test_f26_a_window_keeps_its_ids_whatever_the_broker_says() -> None:
 
 def test_f42_numbering_goes_on_when_the_stream_was_made_anew() -> None:
     outbox = make(named=True)
-    outbox.continue_after(10)
+    outbox.numbering.continue_after(10)
     offer(outbox)
     take(outbox)
-    outbox.continue_after(0)
+    outbox.numbering.continue_after(0)
     late = offer(outbox)
     take(outbox)
 
@@ -116,20 +118,20 @@ def test_f42_numbering_goes_on_when_the_stream_was_made_anew() -> None:
 
 def test_f28_an_id_above_all_that_we_have_sent_means_a_second_writer() -> None:
     outbox = make(named=True)
-    outbox.continue_after(10)  # what an earlier process has left
+    outbox.numbering.continue_after(10)  # what an earlier process has left
     offer(outbox)
     take(outbox)
-    outbox.continue_after(11)  # our own
+    outbox.numbering.continue_after(11)  # our own
 
     with pytest.raises(PublisherFenced) as raised:
-        outbox.continue_after(12)
+        outbox.numbering.continue_after(12)
     assert (raised.value.sequence, raised.value.sent) == (12, 11)
 
 
 def test_f28_before_anything_was_sent_no_id_of_the_broker_is_too_high() -> None:
     outbox = make(named=True)
-    outbox.continue_after(10)
-    outbox.continue_after(20)
+    outbox.numbering.continue_after(10)
+    outbox.numbering.continue_after(20)
     receipt = offer(outbox)
     take(outbox)
 
@@ -138,21 +140,21 @@ def test_f28_before_anything_was_sent_no_id_of_the_broker_is_too_high() -> None:
 
 def test_f28_ids_given_from_below_what_the_broker_held_at_first_are_no_sign_of_a_second_writer() -> None:
     outbox = make(named=True)
-    outbox.continue_after(100)
+    outbox.numbering.continue_after(100)
     offer(outbox, publishing_id=50)  # sent again by a process that does not know how far the one before it came
     take(outbox)
-    outbox.continue_after(100)
+    outbox.numbering.continue_after(100)
     offer(outbox, publishing_id=103)
     take(outbox)
-    outbox.continue_after(103)
+    outbox.numbering.continue_after(103)
 
     with pytest.raises(PublisherFenced):
-        outbox.continue_after(104)
+        outbox.numbering.continue_after(104)
 
 
 def test_ids_of_the_user_are_kept() -> None:
     outbox = make(named=True)
-    outbox.continue_after(3)
+    outbox.numbering.continue_after(3)
     receipts = [offer(outbox, publishing_id=number) for number in (0, 7, 2**64 - 1)]
     take(outbox)
 
@@ -456,7 +458,6 @@ def test_of_two_threads_that_offer_at_once_one_wakes_the_actor() -> None:
     assert sorted(map(bool, results)) == [False, True]
 
 
-@pytest.mark.usefixtures("hasty_threads")
 def test_an_offer_of_many_wakes_the_actor_also_when_it_took_the_first_of_them_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -480,6 +481,7 @@ def test_an_offer_of_many_wakes_the_actor_also_when_it_took_the_first_of_them_at
     assert wakes
 
 
+@pytest.mark.usefixtures("hasty_threads")
 def test_what_is_offered_while_the_outbox_ends_has_an_outcome_or_is_refused() -> None:
     for _ in range(20):
         outbox = make(max_messages=10**6, max_bytes=10**9)
@@ -575,39 +577,67 @@ def test_a_raw_producer_takes_no_messages() -> None:
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """The outbox against a model that is nothing but lists."""
+    """The outbox against a model that is nothing but lists: one by one and in runs, grouped and not."""
 
     offered = Bundle("offered")
 
-    @initialize(named=st.booleans(), max_messages=st.integers(1, 8), max_bytes=st.integers(1, 40))
-    def begin(self, named: bool, max_messages: int, max_bytes: int) -> None:
-        self.settled: list[Receipt] = []
-        self.outbox = make(named=named, max_messages=max_messages, max_bytes=max_bytes, on_settled=self.settled.extend)
-        self.accepted: list[Receipt] = []
+    @initialize(
+        named=st.booleans(),
+        max_messages=st.integers(1, 8),
+        max_bytes=st.integers(1, 40),
+        group_size=st.integers(1, 4),
+        told=st.booleans(),
+    )
+    def begin(self, named: bool, max_messages: int, max_bytes: int, group_size: int, told: bool) -> None:
+        self.settled: list[Receipt] | None = [] if told else None
+        self.grouped = group_size > 1
+        self.outbox = Outbox(
+            named=named,
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            grouping=Grouping(group_size, Compression.NONE) if self.grouped else None,
+            on_settled=None if self.settled is None else self.settled.extend,
+        )
+        self.accepted: list[Receipt | Run] = []
         self.wire_log: list[int] = []  # ids in the order in which they left for the first time
         self.stored = 0  # what a broker has as the sequence
         self.now = 0.0
-        self.rejected: set[int] = set()
+        self.answered: set[int] = set()
 
-    @rule(size=st.integers(1, 12))
-    def offer(self, size: int) -> None:
-        held, held_bytes = self.outbox.room.held, self.outbox.room.held_bytes
+    def fits(self, messages: int, size: int) -> bool:
+        room = self.outbox.room
+        return not room.held or (room.held + messages <= room.max_messages and room.held_bytes + size <= room.max_bytes)
+
+    @rule(size=st.integers(1, 12), messages=st.integers(1, 3))
+    def offer(self, size: int, messages: int) -> None:
         # One lifetime for all, as a producer has: deadlines do not overtake each other.
-        receipt = Receipt(b"x" * size, deadline=self.now + 3.0)
+        wire = (b"x" if messages == 1 else b"\x80") * size  # what stands for many is a sub-entry already
+        receipt = Receipt(wire, messages=messages, deadline=self.now + 3.0)
+        fits = self.fits(messages, size)
         is_first = self.outbox.offer(receipt)
-        fits = not held or (held < self.outbox.room.max_messages and held_bytes + size <= self.outbox.room.max_bytes)
         assert (is_first is not None) == fits
         if is_first is not None:
-            assert is_first == (self.outbox.queued == 1)
+            assert is_first == (self.outbox.queued == messages)
             self.accepted.append(receipt)
+
+    @rule(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=10))
+    def offer_many(self, sizes: list[int]) -> None:
+        fits, queued = self.fits(1, sizes[0]), self.outbox.queued
+        accepted = self.outbox.offer_many([b"x" * size for size in sizes], 1, self.now + 3.0)
+        assert (accepted is not None) == fits
+        if accepted is not None:
+            runs, is_first = accepted
+            assert is_first == (not queued)
+            count = sum(map(len, runs))
+            assert count == len(sizes) or not self.fits(1, sizes[count]), "as many as there is room for"
+            self.accepted += runs
 
     @rule(target=offered)
     def take(self) -> tuple[int, ...]:
         taken = self.outbox.take()
         ids = [number for _, part, _ in taken.parts for number in part]
-        assert all(self.outbox._window[number].undecided for number in ids), (
-            "what has its outcome is not sent for the first time"
-        )
+        window = self.outbox._window
+        assert all(window[number].undecided for number in ids), "what has its outcome is not sent for the first time"
         self.wire_log += ids
         return tuple(ids)
 
@@ -615,32 +645,31 @@ class OutboxMachine(RuleBasedStateMachine):
     def confirm(self, ids: tuple[int, ...], part: Any) -> None:
         some = part.draw(st.lists(st.sampled_from(ids), max_size=len(ids) + 2)) if ids else []
         self.stored = max([self.stored, *some])
+        self.answered.update(some)
         self.outbox.confirm(some)
 
     @rule(ids=consumes(offered))
     def reject(self, ids: tuple[int, ...]) -> None:
-        self.rejected.update(ids[:1])
+        self.answered.update(ids[:1])
         self.outbox.reject([(number, 17) for number in ids[:1]])
 
     @rule(seconds=st.floats(0, 2))
     def let_time_pass(self, seconds: float) -> None:
         self.now += seconds
         self.outbox.expire(self.now)
-        assert all(receipt.done for receipt in self.accepted if receipt.deadline <= self.now)
+        assert all(not lot.undecided for lot in self.accepted if lot.deadline <= self.now)
 
     @rule()
     def reconnect(self) -> None:
         if self.outbox.named:
-            self.outbox.continue_after(self.stored)
-        replayed = [number for _, part, _ in self.outbox.replay().parts for number in part]
-        assert replayed == sorted(replayed)
-        assert set(replayed) <= set(self.wire_log)
-        assert not set(replayed) & self.rejected
+            self.outbox.numbering.continue_after(self.stored)
+        before = {number: entries.wire_of(number) for number, entries in self.outbox._window.items()}
+        parts = self.outbox.replay().parts
+        replayed = {number: wire for _, ids, wires in parts for number, wire in zip(ids, wires, strict=True)}
+        assert replayed == before, "byte for byte"
+        assert list(replayed) == sorted(replayed)
         if self.outbox.named:
-            sent = {receipt.publishing_id for receipt in self.accepted if receipt.publishing_id > 0}
-            answered = {r.publishing_id for r in self.accepted if r.confirmed} | self.rejected
-            late = {r.publishing_id for r in self.accepted if isinstance(r.error, Unconfirmed)}
-            assert sent - answered - late <= set(replayed), "what has no outcome is sent again"
+            assert set(replayed) == set(self.wire_log) - self.answered, "what has no answer is sent again"
 
     @rule()
     def fail_the_window(self) -> None:
@@ -652,21 +681,31 @@ class OutboxMachine(RuleBasedStateMachine):
     def holds(self) -> None:
         if not hasattr(self, "outbox"):
             return
-        outbox = self.outbox
-        done = [receipt for receipt in self.accepted if receipt.done]
-        assert len(self.settled) == len(set(map(id, self.settled))) == len(done), "one outcome each, told once"
-        assert outbox.confirmed == sum(receipt.confirmed for receipt in self.accepted)
-        assert outbox.failed == len(done) - outbox.confirmed
-        assert outbox.undecided == len(self.accepted) - len(done)
-        assert outbox.room.held == outbox.queued + outbox.in_flight
+        outbox, room = self.outbox, self.outbox.room
+        undecided = sum(lot.undecided for lot in self.accepted)
+        assert outbox.undecided == undecided
+        assert outbox.confirmed + outbox.failed == room.accepted - undecided
+        assert {id(lot) for lot in outbox.without_outcome()} == {id(lot) for lot in self.accepted if lot.undecided}
         assert self.wire_log == sorted(set(self.wire_log)), "ids only ever grow"
-        assert outbox.room.held <= outbox.room.max_messages
-        assert outbox.room.held_bytes <= outbox.room.max_bytes or outbox.room.held == 1
+        assert room.held <= room.max_messages or self.is_alone()
+        assert room.held_bytes <= room.max_bytes or self.is_alone()
+        if self.settled is not None:
+            receipts = [receipt for lot in self.accepted for receipt in lot.receipts()]
+            done = [receipt for receipt in receipts if receipt.done]
+            assert len(self.settled) == len({id(receipt) for receipt in self.settled}), "each told once"
+            assert {id(receipt) for receipt in self.settled} == {id(receipt) for receipt in done}
+            assert outbox.confirmed == sum(receipt.messages for receipt in receipts if receipt.confirmed)
+
+    def is_alone(self) -> bool:
+        """What is above a bound got in when there was nothing else."""
+        holders = [*self.outbox._window.values(), *self.outbox._queue]
+        return len(holders) == 1
 
     def teardown(self) -> None:
         if hasattr(self, "outbox"):
             self.outbox.end(unconfirmed)
-            assert all(receipt.done for receipt in self.accepted)
+            assert not any(lot.undecided for lot in self.accepted)
+            assert all(receipt.done for lot in self.accepted for receipt in lot.receipts())
             assert (self.outbox.room.held, self.outbox.room.held_bytes, self.outbox.undecided) == (0, 0, 0)
 
 

@@ -24,6 +24,7 @@ from actorstream.errors import (
     RestartIntensityExceeded,
     StreamDoesNotExist,
     Unconfirmed,
+    UnsupportedByBroker,
 )
 from actorstream.producer import Producer
 from actorstream.wire import commands as c
@@ -788,6 +789,49 @@ async def test_f34_a_broker_with_smaller_frames_costs_what_does_not_fit_and_noth
 
         assert isinstance(large.error, MessageTooLarge)
         assert cluster.bodies("s") == [b"small"]
+
+
+# What not every broker can do
+
+
+@pytest.mark.parametrize("version", ["3.10.25", "3.12.14"])
+async def test_a_producer_that_filters_does_not_start_on_a_broker_without_filters(version: str) -> None:
+    cluster = one_stream(version=version)
+    async with client_of(cluster) as client:
+        with pytest.raises(UnsupportedByBroker, match=f"filtering needs RabbitMQ 3.13 or newer.* {version}"):
+            await client.producer("s", filter_value=lambda _: "x")
+        assert not cluster.heard(c.DeclarePublisher)
+
+
+@pytest.mark.parametrize("version", ["3.10.25", "3.12.14"])
+async def test_one_filter_value_on_a_broker_without_filters_fails_alone(version: str) -> None:
+    cluster = one_stream(version=version)
+    async with client_of(cluster) as client, await client.producer("s") as producer:
+        with pytest.raises(UnsupportedByBroker):
+            await producer.send(b"x", filter_value="x")
+        with pytest.raises(UnsupportedByBroker):
+            await producer.ref.ask(Publish(b"x", filter_value="x"), block=False)
+        await producer.send_wait(b"y")
+
+        assert cluster.bodies("s") == [b"y"]
+        assert not cluster.heard(c.PublishFiltered)
+
+
+async def test_what_waits_with_filter_values_ends_on_a_broker_that_is_older_than_the_last_one() -> None:
+    """In a cluster that is taken back to an older version; the frame would cost the connection, again and again."""
+    cluster = one_stream()
+    async with client_of(cluster) as client:
+        producer = await client.producer("s")
+        held = cluster.hold(c.PublishFiltered)
+        receipt = await producer.send(b"x", filter_value="x")
+        await until(lambda: held.waiting)
+        cluster.version = "3.12.14"
+        publishing_peer(cluster).drop()
+        with pytest.raises(Unconfirmed, match=r"filtering needs RabbitMQ 3\.13"):
+            await receipt
+        with pytest.raises(Closed) as raised:
+            await producer.send(b"y")
+        assert isinstance(raised.value.__cause__, UnsupportedByBroker)
 
 
 # Closing
