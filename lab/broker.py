@@ -114,6 +114,10 @@ class Broker:
         self._container().start()
         self.wait_ready()
 
+    def launch(self) -> None:
+        """`start`, without waiting: for nodes that need each other to get ready."""
+        self._container().start()
+
     def restart(self) -> None:
         """`stop`, then `start`."""
         self.stop()
@@ -134,6 +138,22 @@ class Broker:
         for chain, direction in (("INPUT", "-i"), ("OUTPUT", "-o")):
             self._container().iptables("--insert", chain, "!", direction, "lo", "--jump", "DROP")
         wait_until(lambda: not self.answers(timeout_s=0.5), "the broker that was cut off is silent", 10.0)
+
+    def lose_packets(self, share: float) -> None:
+        """Drop this share of the packets that come to it, at random, until `heal`; what is within it is spared."""
+        statistic = ("--match", "statistic", "--mode", "random", "--probability", str(share))
+        self._container().iptables("--insert", "INPUT", "!", "-i", "lo", *statistic, "--jump", "DROP")
+        wait_until(lambda: self._container().dropped_packets() > 0, f"{self.node} has dropped a packet", 10.0)
+
+    def set_disk_alarm(self) -> None:
+        """Raise the disk alarm: the broker stops reading from publishers."""
+        self.control("set_disk_free_limit", "mem_relative", "100000")
+        wait_until(self.management.alarms, "the disk alarm is in effect", 20.0)
+
+    def clear_disk_alarm(self) -> None:
+        """End the disk alarm."""
+        self.control("set_disk_free_limit", "50MB")
+        wait_until(lambda: not self.management.alarms(), "the disk alarm is over", 20.0)
 
     def set_memory_alarm(self) -> None:
         """Raise the memory alarm: the broker stops reading from publishers."""
@@ -171,15 +191,32 @@ class Broker:
             f"Wait({int(_LEADER_WITHIN_S / 0.05)})."
         )
 
-    def restart_stream(self, stream: str, vhost: str = "/") -> None:
-        """Restart the stream's processes, with a new election; needs RabbitMQ 3.11."""
+    def restart_stream(self, stream: str, vhost: str = "/", prefer: str = "") -> None:
+        """Restart the stream's processes, with a new election; needs RabbitMQ 3.11.
+
+        `prefer`: the node that is to lead it then.
+        """
         before = self.stream_writer(stream, vhost)
-        self._container().exec("rabbitmq-streams", "--quiet", "restart_stream", stream, "--vhost", vhost)
+        preferred = ("--preferred-leader-node", prefer) if prefer else ()
+        self._streams("restart_stream", stream, "--vhost", vhost, *preferred)
         wait_until(lambda: self.stream_writer(stream, vhost) != before, f"{stream} is restarted", _LEADER_WITHIN_S)
 
     def stream_writer(self, stream: str, vhost: str = "/") -> str:
         """The process that writes the stream, as Erlang shows it; another one after each election."""
         return self.evaluate(f"{_WRITER.format(stream=_erlang(stream), vhost=_erlang(vhost))}Writer().")
+
+    def delete_replica(self, stream: str, node: str) -> None:
+        """Take away the stream's member on a node; returns when the broker does not count it any more."""
+        self._streams("delete_replica", stream, node)
+        wait_until(lambda: node not in self.management.stream(stream)["members"], f"{stream} has left {node}", 20.0)
+
+    def add_replica(self, stream: str, node: str) -> None:
+        """Give the stream a member on a node; returns when the broker counts it."""
+        self._streams("add_replica", stream, node)
+        wait_until(lambda: node in self.management.stream(stream)["members"], f"{stream} is on {node}", 20.0)
+
+    def _streams(self, *arguments: str) -> None:
+        self._container().exec("rabbitmq-streams", "--quiet", *arguments)
 
     # The broker's command line
 

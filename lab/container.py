@@ -79,6 +79,11 @@ class Container:
             return run("nsenter", "--target", str(self._state()["Pid"]), "--net", "iptables", "--wait", *arguments)
         return self.exec("iptables", "--wait", *arguments)
 
+    def dropped_packets(self) -> int:
+        """How many packets rules have dropped since they were made."""
+        lines = self.iptables("--list", "--verbose", "--exact", "--numeric").splitlines()
+        return sum(int(line.split()[0]) for line in lines if " DROP " in line and line.split()[0].isdigit())
+
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(run("docker", "inspect", "--format", "{{json .State}}", self.id))
         if not state:

@@ -147,15 +147,10 @@ async def test_f05_f06_a_frozen_broker(chaos: Broker, chaos_stream: Streams, nam
         await load.verify(client, target, disconnects=3)
 
 
-def clear_disk_alarm(chaos: Broker) -> None:
-    chaos.control("set_disk_free_limit", "50MB")
-    wait_until(lambda: not chaos.management.alarms(), "the disk alarm is over", 20.0)
-
-
 @pytest.fixture
 def no_disk_alarm_stays(chaos: Broker) -> Iterator[None]:
     yield
-    clear_disk_alarm(chaos)
+    chaos.clear_disk_alarm()
 
 
 @pytest.mark.usefixtures("no_disk_alarm_stays")
@@ -168,8 +163,7 @@ async def test_f21_f38_a_disk_alarm(chaos: Broker, chaos_stream: Streams) -> Non
     async with actorstream.connect(chaos.uri) as client:
         async with await client.producer(target, name="n", confirm_timeout_s=1.5) as producer:
             await producer.send_wait(b"0")
-            await do(chaos.control, "set_disk_free_limit", "mem_relative", "100000")
-            await do(wait_until, chaos.management.alarms, "the disk alarm", 20.0)
+            await do(chaos.set_disk_alarm)
             receipts: list[Receipt] = []
 
             async def send_until(wanted: Callable[[Receipt], bool]) -> None:
@@ -181,7 +175,7 @@ async def test_f21_f38_a_disk_alarm(chaos: Broker, chaos_stream: Streams) -> Non
             await send_until(lambda receipt: isinstance(receipt.error, Unconfirmed))
             # Refused while the alarm lasts: the next incarnations keep trying to declare the publisher.
             await until(lambda: publisher_is_refused(client), "new publishers are refused")
-            await do(clear_disk_alarm, chaos)
+            await do(chaos.clear_disk_alarm)
             await send_until(lambda receipt: receipt.confirmed)
 
         # What was sent was kept, and sent again, once each, although some receipts had given up.

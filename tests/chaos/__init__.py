@@ -1,0 +1,12 @@
+"""What breaks brokers for as long as wanted, while everything is at work, and then checks by content.
+
+history     what producers and consumers lived through, message by message
+checker     what a history and a full read-back say: lost, repeated, out of order, holes
+probe       when a broker could serve again, seen without this client
+proxy       latency, narrow lines, cuts in the middle of a frame, between client and broker
+nemesis     the faults, each with the proof that it happened
+workload    the producers and consumers that have to live through it
+recovery    from the moment a broker could serve again to the first confirm and the first delivery
+report      summary.json, and a page that shows it
+run         all of it together: `make chaos`, or `python -m tests.chaos`
+"""

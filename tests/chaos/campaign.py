@@ -1,0 +1,322 @@
+"""One run: the workload, one fault after the other, and in the end the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import ssl as ssl_module
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import actorstream
+from actorstream import Client, ConnectionOptions
+from actorstream.transport import Listener, Transport, open_tcp
+from lab.broker import Cluster
+from lab.shell import LabError, say
+from tests.broker.reading import until
+from tests.chaos import checker
+from tests.chaos.checker import Counts, Violation
+from tests.chaos.history import ProducerHistory
+from tests.chaos.nemesis import FAULTS, Arena, Fault
+from tests.chaos.probe import Probe
+from tests.chaos.proxy import Proxies
+from tests.chaos.recovery import Recovery, longest_wait
+from tests.chaos.workload import Diary, Reader, Workload, Writer, read_back
+
+NAME = "chaos"
+HEARTBEAT_S = 5
+PROGRESS_WITHIN_S = 90.0
+"""After everything is healed. What takes longer is a violation by itself."""
+CLOSE_WITHIN_S = 15.0
+ATTEMPTS_PER_SECOND = 20
+"""Connections that the client may try at one broker within a second: its three roles, a few times."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        seed: of everything that is left to chance.
+        duration_s: faults are begun until then; None does each of them once.
+        faults: which.
+        rate: messages a second of each writer.
+        nested: how likely another fault comes before the one before is recovered from.
+    """
+
+    seed: int
+    duration_s: float | None = None
+    faults: Sequence[Fault] = FAULTS
+    rate: int = 100
+    nested: float = 0.0
+
+
+@dataclass
+class Sample:
+    """What the process held at a time; memory without what the histories take."""
+
+    at: float
+    tasks: int
+    threads: int
+    descriptors: int
+    rss_bytes: int
+
+
+@dataclass
+class Result:
+    """What came of it."""
+
+    plan: Plan
+    began_at: float
+    ended_at: float = 0.0
+    recoveries: list[Recovery] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    counts: dict[str, Counts] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    attempts: dict[str, int] = field(default_factory=dict)
+    diary: Diary = field(default_factory=Diary)
+    confirmed_at: list[float] = field(default_factory=list)
+    received_at: list[float] = field(default_factory=list)
+
+
+class Campaign:
+    """See the module."""
+
+    def __init__(self, plan: Plan, cluster: Cluster) -> None:
+        self.plan = plan
+        self.cluster = cluster
+        self.rng = random.Random(plan.seed)
+        self.prefix = f"chaos-{plan.seed}-{os.getpid()}"
+        self.workload = Workload()
+        self.result = Result(plan, time.monotonic())
+
+    async def run(self) -> Result:
+        """All of it; raises only where the lab itself fails."""
+        streams = [f"{self.prefix}-{kind}" for kind in ("plain", "named")]
+        for stream in streams:
+            await asyncio.to_thread(self.cluster.create_stream, stream)
+        before = sample(self.workload)
+        ports = [node.port for node in self.cluster]
+        try:
+            with Proxies(ports) as proxies, Probe(self.cluster.nodes, streams) as probe:
+                arena = Arena(self.cluster, proxies, streams, _ROLES, _block(asyncio.get_running_loop()), self.rng)
+                try:
+                    async with self._client(proxies) as client:
+                        diary = asyncio.create_task(self.result.diary.keep(client))
+                        await self._start(client, streams)
+                        await self._break(arena, probe)
+                        await self._quiesce(client, streams)
+                    await diary
+                finally:
+                    await asyncio.to_thread(arena.heal)
+            gc.collect()
+            self._check_leaks(before)
+        finally:
+            for stream in streams:
+                await asyncio.to_thread(self.cluster.delete_stream, stream)
+        self.result.attempts = self.result.diary.attempts_per_second()
+        for broker, most in self.result.attempts.items():
+            text = f"connections to {broker} in one second"
+            self.result.violations += checker.check_bound("I15 no hot loop", text, most, ATTEMPTS_PER_SECOND)
+        self.result.ended_at = time.monotonic()
+        return self.result
+
+    @contextlib.asynccontextmanager
+    async def _client(self, proxies: Proxies) -> AsyncIterator[Client]:
+        async def through_proxy(
+            host: str,
+            port: int,
+            listener: Listener,
+            *,
+            ssl: ssl_module.SSLContext | None,
+            server_hostname: str | None,
+            timeout_s: float,
+        ) -> Transport:
+            return await open_tcp(
+                host, proxies.port_for(port), listener, ssl=ssl, server_hostname=server_hostname, timeout_s=timeout_s
+            )
+
+        uris = [node.uri for node in self.cluster]
+        options = ConnectionOptions(heartbeat_s=HEARTBEAT_S)
+        client = await actorstream.connect(uris, name=NAME, options=options, opener=through_proxy)
+        try:
+            yield client
+        finally:
+            begin = time.monotonic()
+            await client.close()
+            took = time.monotonic() - begin
+            self.result.violations += checker.check_bound("I14 close", "seconds to close", took, CLOSE_WITHIN_S)
+
+    async def _start(self, client: Client, streams: Sequence[str]) -> None:
+        for number, stream in enumerate(streams):
+            name = f"{stream}-writer" if stream.endswith("named") else ""
+            producer = await client.producer(stream, name=name, confirm_timeout_s=120.0)
+            history = ProducerHistory(number, stream, named=bool(name))
+            self.workload.writers.append(Writer(producer, history, self.plan.rate))
+            self.workload.readers.append(Reader(await client.consumer(stream, "first")))
+        await self._progress(time.monotonic(), "the start")
+
+    # Breaking ---------------------------------------------------------------------------------------------------------
+
+    async def _break(self, arena: Arena, probe: Probe) -> None:
+        for faults in self._schedule():
+            await self._together(faults, arena, probe)
+            self.result.samples.append(sample(self.workload))
+            if failures := self.workload.failures():
+                self.result.violations += [Violation("I9 liveness", text) for text in failures]
+                return
+
+    def _schedule(self) -> Iterator[list[Fault]]:
+        """Faults that come alone, or, nested, another one before the first is recovered from."""
+        rng, plan = self.rng, self.plan
+        if plan.duration_s is None:
+            faults = list(plan.faults)
+            rng.shuffle(faults)
+            yield from ([fault] for fault in faults)
+            return
+        end = self.result.began_at + plan.duration_s
+        while time.monotonic() < end:
+            yield rng.sample(list(plan.faults), 2 if rng.random() < plan.nested else 1)
+
+    async def _together(self, faults: Sequence[Fault], arena: Arena, probe: Probe) -> None:
+        """One fault, or two, from the beginning to the end of the recovery; only of one alone it is measured."""
+        say(f"fault: {', and then '.join(fault.name for fault in faults)}")
+        began = time.monotonic()
+        done = began
+        for fault in faults:
+            try:
+                proof = await asyncio.to_thread(fault.inject, arena)
+            except LabError as error:
+                if len(faults) == 1:  # with another one before it, there may be nothing left to break
+                    self.result.violations.append(Violation("I16 the fault happened", f"{fault.name}: {error}"))
+                    await asyncio.to_thread(arena.heal)
+                    return
+                proof = f"did not happen: {error}"
+            done = time.monotonic()
+            say(f"  {proof}")
+            await asyncio.sleep(self.rng.uniform(*fault.hold_s))
+        injected = min([done, *(probe.last_look(victim, done) for victim in arena.victims)])
+        await asyncio.to_thread(arena.heal)
+        healed = time.monotonic()
+        await self._progress(healed, faults[-1].name)
+        say(f"  healed after {healed - began:.1f} s, went on after {time.monotonic() - healed:.2f} s more")
+        if len(faults) == 1:
+            self.result.recoveries.append(self._recovery(faults[0], injected, healed, proof, probe))
+
+    def _recovery(self, fault: Fault, injected: float, healed: float, proof: str, probe: Probe) -> Recovery:
+        def moments(stream: str) -> list[float]:
+            if fault.served == "probed":
+                return probe.served_at(stream, injected)
+            return [healed if fault.served == "healed" else injected]
+
+        confirms: list[float] = []
+        deliveries: list[float] = []
+        served: list[float] = []
+        for writer in self.workload.writers:
+            at = moments(writer.history.target)
+            served += at
+            confirms += longest_wait(writer.confirmed_at, at)
+        for reader in self.workload.readers:
+            deliveries += longest_wait(reader.history.received_at, moments(reader.history.stream))
+        if not served:
+            text = f"{fault.name}: nobody saw that the broker can serve again"
+            self.result.violations.append(Violation("I9 liveness", text))
+        first = min(served, default=healed)
+        return Recovery(fault.name, injected, healed, first, proof, tuple(confirms), tuple(deliveries))
+
+    async def _progress(self, since: float, what: str) -> None:
+        """Wait until everybody has got on since a moment; that it takes too long is a violation."""
+        deadline = time.monotonic() + PROGRESS_WITHIN_S
+        while not self.workload.progressed_since(since):
+            if self.workload.failures():
+                return
+            if time.monotonic() > deadline:
+                text = f"no progress within {PROGRESS_WITHIN_S:g} s after {what}"
+                self.result.violations.append(Violation("I9 liveness", text))
+                return
+            await asyncio.sleep(0.02)
+
+    # The verdict ------------------------------------------------------------------------------------------------------
+
+    async def _quiesce(self, client: Client, streams: Sequence[str]) -> None:
+        result, workload = self.result, self.workload
+        await workload.stop_writing()
+        await self._check_topology(streams)
+        for stream in streams:
+            stored = await read_back(client, stream)
+            writer = next(one for one in workload.writers if one.history.target == stream)
+            reader = next(one for one in workload.readers if one.history.stream == stream)
+            await self._read_to_the_end(reader, stored.offsets[-1] if stored.offsets else -1)
+            found, counts = checker.check_producer(writer.history, [stored])
+            result.violations += found + checker.check_consumer(reader.history, stored)
+            result.violations += checker.check_bound("I2 one outcome", "settled twice", writer.settled_twice, 0)
+            result.counts[stream.removeprefix(f"{self.prefix}-")] = counts
+            result.confirmed_at += writer.confirmed_at
+            result.received_at += reader.history.received_at
+        for reader in workload.readers:
+            await reader.stop()
+        for writer in workload.writers:
+            await writer.producer.close()
+
+    async def _read_to_the_end(self, reader: Reader, last: int) -> None:
+        offsets = reader.history.offsets
+        with contextlib.suppress(AssertionError):  # what is missing is for the checker to tell
+            await until(lambda: last < 0 or (offsets and offsets[-1] >= last), "all is read", PROGRESS_WITHIN_S)
+
+    async def _check_topology(self, streams: Sequence[str]) -> None:
+        """Exactly one publisher and one subscription of ours on the brokers for each of ours here (I12)."""
+        management = self.cluster.nodes[0].management
+        for stream in streams:
+            deadline = time.monotonic() + 20.0
+            while True:
+                publishers = len(await asyncio.to_thread(management.publishers, stream))
+                consumers = len(await asyncio.to_thread(management.consumers, stream))
+                if (publishers, consumers) == (1, 1) or time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.25)
+            if (publishers, consumers) != (1, 1):
+                text = f"{stream}: {publishers} publishers and {consumers} consumers on the brokers"
+                self.result.violations.append(Violation("I12 topology", text))
+
+    def _check_leaks(self, before: Sample) -> None:
+        after = sample(self.workload)
+        for what in ("tasks", "threads", "descriptors"):
+            limit = getattr(before, what) + 1  # the task that looks
+            self.result.violations += checker.check_bound("I11 resources", what, getattr(after, what), limit)
+
+
+_ROLES = tuple(f"{NAME}-{role}" for role in ("publisher", "consumer", "control"))
+
+
+def _block(loop: asyncio.AbstractEventLoop) -> Callable[[float], None]:
+    def block(seconds: float) -> None:
+        done = threading.Event()
+
+        def stand() -> None:
+            time.sleep(seconds)
+            done.set()
+
+        loop.call_soon_threadsafe(stand)
+        done.wait(seconds + 30.0)
+
+    return block
+
+
+def sample(workload: Workload) -> Sample:
+    """What the process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    taken = sum(writer.history.size_bytes() + writer.confirmed_at.buffer_info()[1] * 8 for writer in workload.writers)
+    taken += sum(reader.history.size_bytes() for reader in workload.readers)
+    return Sample(
+        time.monotonic(),
+        len(asyncio.all_tasks()),
+        sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate()),  # those stay with the loop
+        len(list(Path("/proc/self/fd").iterdir())),
+        pages * os.sysconf("SC_PAGE_SIZE") - taken,
+    )

@@ -1,0 +1,163 @@
+"""The producers and consumers that have to live through it, and what they remember of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from array import array
+from dataclasses import dataclass, field
+
+from actorstream import Client, Consumer, Producer, Receipt, events
+from actorstream.errors import ActorStreamError, PublishRejected
+from tests.chaos.history import ConsumerHistory, Outcome, ProducerHistory, ReadBack, body_of
+
+STEP_S = 0.02
+
+
+class Writer:
+    """Sends numbered messages at a steady rate, and notes the outcome of each."""
+
+    def __init__(self, producer: Producer, history: ProducerHistory, rate: int) -> None:
+        self.producer = producer
+        self.history = history
+        self.confirmed_at: array[float] = array("d")
+        self.settled_twice = 0
+        self._rate = rate
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        sent = 0
+        while not self._stop.is_set():
+            due = int((loop.time() - begin) * self._rate) - sent
+            # While the window is full `send` waits; what could not be sent meanwhile is not made up for.
+            for _ in range(min(due, self._rate)):
+                await self._send()
+            sent += max(due, 0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), STEP_S)
+
+    async def _send(self) -> None:
+        number = self.history.sending()
+        try:
+            receipt = await self.producer.send(body_of(self.history.number, number))
+        except ActorStreamError:
+            self.history.settled(number, Outcome.REFUSED)
+            raise
+        receipt.add_done_callback(functools.partial(self._settled, number))
+
+    def _settled(self, number: int, receipt: Receipt) -> None:
+        error = receipt.error
+        if error is None:
+            outcome = Outcome.CONFIRMED
+            self.confirmed_at.append(time.monotonic())
+        else:
+            outcome = Outcome.REJECTED if isinstance(error, PublishRejected) else Outcome.UNCONFIRMED
+        if not self.history.settled(number, outcome):
+            self.settled_twice += 1
+
+    async def stop(self) -> None:
+        """Send no more, and wait for what is under way to have its outcome."""
+        self._stop.set()
+        await self._task
+        await self.producer.flush(60)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended it before it was stopped."""
+        return self._task.exception() if self._task.done() and not self._task.cancelled() else None
+
+
+class Reader:
+    """Reads one stream from its first message on, and notes what it was given."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+        self.history = ConsumerHistory(consumer.stream)
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async for message in self.consumer:
+            self.history.received(message.offset, message.body)
+
+    async def stop(self) -> None:
+        """Read no more."""
+        await self.consumer.close()
+        await self._task
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended it before it was stopped."""
+        return self._task.exception() if self._task.done() and not self._task.cancelled() else None
+
+
+@dataclass
+class Diary:
+    """The events of a client, with their times."""
+
+    entries: list[tuple[float, events.Event]] = field(default_factory=list)
+
+    async def keep(self, client: Client) -> None:
+        """Write down what happens, until the client is closed."""
+        async for event in client.events():
+            self.entries.append((time.monotonic(), event))
+
+    def attempts_per_second(self) -> dict[str, int]:
+        """By broker, the most connections that were tried in one second (I15)."""
+        counts: dict[tuple[str, int], int] = {}
+        for at, event in self.entries:
+            if isinstance(event, (events.Connected, events.Disconnected)):
+                counts[event.broker, int(at)] = counts.get((event.broker, int(at)), 0) + 1
+        most: dict[str, int] = {}
+        for (broker, _), count in counts.items():
+            most[broker] = max(most.get(broker, 0), count)
+        return most
+
+
+async def read_back(client: Client, stream: str) -> ReadBack:
+    """All that a stream holds now."""
+    found = ReadBack(stream)
+    async with await client.consumer(stream, "first", until="end") as consumer:
+        async for batch in consumer.batches():
+            for message in batch:
+                found.add(message.offset, message.body)
+    return found
+
+
+@dataclass
+class Workload:
+    """All writers and readers of one process, each stream with one of each."""
+
+    writers: list[Writer] = field(default_factory=list)
+    readers: list[Reader] = field(default_factory=list)
+
+    def failures(self) -> list[str]:
+        """Who ended although nobody asked for it."""
+        ended = [(f"the writer of {one.history.target}", one.failure) for one in self.writers]
+        ended += [(f"the reader of {one.history.stream}", one.failure) for one in self.readers]
+        return [f"{who}: {failure!r}" for who, failure in ended if failure is not None]
+
+    def progressed_since(self, moment: float) -> bool:
+        """Whether each writer has sent something since, and had it confirmed, and each reader has received since."""
+        return all(
+            (writer.confirmed_at and writer.confirmed_at[-1] >= moment and self._confirmed_sent_since(writer, moment))
+            for writer in self.writers
+        ) and all(reader.history.received_at and reader.history.received_at[-1] >= moment for reader in self.readers)
+
+    @staticmethod
+    def _confirmed_sent_since(writer: Writer, moment: float) -> bool:
+        history = writer.history
+        for number in range(len(history.outcomes) - 1, -1, -1):
+            if history.sent_at[number] < moment:
+                return False
+            if history.outcomes[number] == Outcome.CONFIRMED:
+                return True
+        return False
+
+    async def stop_writing(self) -> None:
+        """Stop all writers, and wait for their outcomes."""
+        await asyncio.gather(*(writer.stop() for writer in self.writers))
