@@ -65,8 +65,8 @@ class Fault:
         inject: does it, and returns the proof in words. What has to be undone is in `Arena.undo`.
         hold_s: how long it lasts, at least and at most.
         limit_s: what its recovery may take at the 99th percentile, once the broker can serve again.
-        served: what says when the broker could serve again: a probe; or, where it is a matter of connections alone, when
-            the fault was injected (it was a matter of a moment) or healed.
+        served: what says when the broker could serve again: a probe; or, where it is a matter of connections alone,
+            when the fault was injected (it was a matter of a moment) or healed.
     """
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import statistics
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -25,13 +24,13 @@ class Recovery:
     delivery_s: tuple[float, ...]
 
 
-def first_after(times: array[float], moment: float) -> float | None:
+def first_after(times: Sequence[float], moment: float) -> float | None:
     """The first of these times, which only grow, that is not before a moment."""
     index = bisect.bisect_left(times, moment)
     return times[index] if index < len(times) else None
 
 
-def longest_wait(times: array[float], moments: Sequence[float]) -> list[float]:
+def longest_wait(times: Sequence[float], moments: Sequence[float]) -> list[float]:
     """How long after each moment the next of these times came: the longest of them; nothing where there is none."""
     waits = [at - moment for moment in moments if (at := first_after(times, moment)) is not None]
     return [max(waits)] if waits else []
