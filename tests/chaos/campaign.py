@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import random
-import ssl as ssl_module
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -15,27 +14,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import actorstream
-from actorstream import Client, ConnectionOptions
-from actorstream.transport import Listener, Transport, open_tcp
+from actorstream import Client, Compression, ConnectionOptions
+from actorstream.options import ProducerKeywords
 from lab.broker import Cluster
-from lab.shell import LabError, say
+from lab.shell import STATE, LabError, say
 from tests.broker.reading import until
 from tests.chaos import checker
 from tests.chaos.checker import Counts, Violation
-from tests.chaos.history import ProducerHistory
+from tests.chaos.history import ProducerHistory, ReadBack
+from tests.chaos.lines import through
 from tests.chaos.nemesis import FAULTS, Arena, Fault
 from tests.chaos.probe import Probe
 from tests.chaos.proxy import Proxies
 from tests.chaos.recovery import Recovery, longest_wait
+from tests.chaos.worker import Orders, Worker
 from tests.chaos.workload import Diary, Reader, Workload, Writer, read_back
 
 NAME = "chaos"
+CONNECTIONS = tuple(f"{NAME}-{role}" for role in ("publisher", "consumer", "control"))
 HEARTBEAT_S = 5
 PROGRESS_WITHIN_S = 90.0
 """After everything is healed. What takes longer is a violation by itself."""
 CLOSE_WITHIN_S = 15.0
+SHOWN_WITHIN_S = 20.0
+"""How late the management API may show what there is."""
 ATTEMPTS_PER_SECOND = 20
 """Connections that the client may try at one broker within a second: its three roles, a few times."""
+
+SOURCE, COPY = "source", "copy"
+WRITERS: dict[str, ProducerKeywords] = {
+    "plain": {"confirm_timeout_s": 120.0},
+    "named": {"confirm_timeout_s": 120.0},
+    "packed": {"confirm_timeout_s": 120.0, "sub_entry_size": 20, "compression": Compression.LZ4},
+    SOURCE: {"confirm_timeout_s": 120.0},
+}
+"""The streams, and what is special of their producers. All but the plain one have a name. A pipe copies `SOURCE`."""
 
 
 @dataclass(frozen=True)
@@ -98,23 +111,27 @@ class Campaign:
 
     async def run(self) -> Result:
         """All of it; raises only where the lab itself fails."""
-        streams = [f"{self.prefix}-{kind}" for kind in ("plain", "named")]
+        streams = [self._stream(kind) for kind in (*WRITERS, COPY)]
         for stream in streams:
             await asyncio.to_thread(self.cluster.create_stream, stream)
         before = sample(self.workload)
         ports = [node.port for node in self.cluster]
         try:
             with Proxies(ports) as proxies, Probe(self.cluster.nodes, streams) as probe:
-                arena = Arena(self.cluster, proxies, streams, _ROLES, _block(asyncio.get_running_loop()), self.rng)
+                workers = [self._pipe(proxies)]
+                block = _block(asyncio.get_running_loop())
+                arena = Arena(self.cluster, proxies, streams, CONNECTIONS, block, self.rng, workers)
                 try:
                     async with self._client(proxies) as client:
                         diary = asyncio.create_task(self.result.diary.keep(client))
-                        await self._start(client, streams)
+                        await self._start(client)
                         await self._break(arena, probe)
-                        await self._quiesce(client, streams)
+                        await self._quiesce(client, workers)
                     await diary
                 finally:
                     await asyncio.to_thread(arena.heal)
+                    for worker in workers:
+                        await asyncio.to_thread(worker.stop)
             gc.collect()
             self._check_leaks(before)
         finally:
@@ -127,24 +144,19 @@ class Campaign:
         self.result.ended_at = time.monotonic()
         return self.result
 
+    def _stream(self, kind: str) -> str:
+        return f"{self.prefix}-{kind}"
+
+    def _pipe(self, proxies: Proxies) -> Worker:
+        source, target = self._stream(SOURCE), self._stream(COPY)
+        orders = Orders("pipe", f"{self.prefix}-pipe", proxies.ports(), source, target, heartbeat_s=HEARTBEAT_S)
+        return Worker(orders, STATE / "chaos-pipe.log")
+
     @contextlib.asynccontextmanager
     async def _client(self, proxies: Proxies) -> AsyncIterator[Client]:
-        async def through_proxy(
-            host: str,
-            port: int,
-            listener: Listener,
-            *,
-            ssl: ssl_module.SSLContext | None,
-            server_hostname: str | None,
-            timeout_s: float,
-        ) -> Transport:
-            return await open_tcp(
-                host, proxies.port_for(port), listener, ssl=ssl, server_hostname=server_hostname, timeout_s=timeout_s
-            )
-
         uris = [node.uri for node in self.cluster]
         options = ConnectionOptions(heartbeat_s=HEARTBEAT_S)
-        client = await actorstream.connect(uris, name=NAME, options=options, opener=through_proxy)
+        client = await actorstream.connect(uris, name=NAME, options=options, opener=through(proxies.ports()))
         try:
             yield client
         finally:
@@ -153,13 +165,15 @@ class Campaign:
             took = time.monotonic() - begin
             self.result.violations += checker.check_bound("I14 close", "seconds to close", took, CLOSE_WITHIN_S)
 
-    async def _start(self, client: Client, streams: Sequence[str]) -> None:
-        for number, stream in enumerate(streams):
-            name = f"{stream}-writer" if stream.endswith("named") else ""
-            producer = await client.producer(stream, name=name, confirm_timeout_s=120.0)
+    async def _start(self, client: Client) -> None:
+        for number, (kind, options) in enumerate(WRITERS.items()):
+            stream = self._stream(kind)
+            name = f"{stream}-writer" if kind != "plain" else ""
+            producer = await client.producer(stream, name=name, **options)
             history = ProducerHistory(number, stream, named=bool(name))
             self.workload.writers.append(Writer(producer, history, self.plan.rate))
-            self.workload.readers.append(Reader(await client.consumer(stream, "first")))
+        for kind in (*WRITERS, COPY):
+            self.workload.readers.append(Reader(await client.consumer(self._stream(kind), "first")))
         await self._progress(time.monotonic(), "the start")
 
     # Breaking ---------------------------------------------------------------------------------------------------------
@@ -244,44 +258,70 @@ class Campaign:
 
     # The verdict ------------------------------------------------------------------------------------------------------
 
-    async def _quiesce(self, client: Client, streams: Sequence[str]) -> None:
+    async def _quiesce(self, client: Client, workers: Sequence[Worker]) -> None:
         result, workload = self.result, self.workload
         await workload.stop_writing()
-        await self._check_topology(streams)
-        for stream in streams:
-            stored = await read_back(client, stream)
-            writer = next(one for one in workload.writers if one.history.target == stream)
-            reader = next(one for one in workload.readers if one.history.stream == stream)
-            await self._read_to_the_end(reader, stored.offsets[-1] if stored.offsets else -1)
-            found, counts = checker.check_producer(writer.history, [stored])
-            result.violations += found + checker.check_consumer(reader.history, stored)
+        await self._check_topology()
+        stored: dict[str, ReadBack] = {}
+        for writer in workload.writers:
+            stream = writer.history.target
+            stored[stream] = await read_back(client, stream)
+            found, counts = checker.check_producer(writer.history, [stored[stream]])
+            result.violations += found
             result.violations += checker.check_bound("I2 one outcome", "settled twice", writer.settled_twice, 0)
             result.counts[stream.removeprefix(f"{self.prefix}-")] = counts
             result.confirmed_at += writer.confirmed_at
-            result.received_at += reader.history.received_at
+        stored[self._stream(COPY)] = await self._copied(client, stored[self._stream(SOURCE)])
         for reader in workload.readers:
+            there = stored[reader.history.stream]
+            await self._read_to_the_end(reader, there.offsets[-1] if there.offsets else -1)
+            result.violations += checker.check_consumer(reader.history, there)
+            result.received_at += reader.history.received_at
             await reader.stop()
         for writer in workload.writers:
             await writer.producer.close()
+        for worker in workers:
+            if code := await asyncio.to_thread(worker.stop):
+                text = f"{worker.orders.name} ended with {code}"
+                result.violations.append(Violation("I9 liveness", text))
+
+    async def _copied(self, client: Client, source: ReadBack) -> ReadBack:
+        """What the pipe made of its source, once it is there or had its time."""
+        copy = ReadBack(self._stream(COPY))
+
+        async def complete() -> bool:
+            nonlocal copy
+            copy = await read_back(client, copy.stream)
+            return len(copy.offsets) >= len(source.offsets)
+
+        with contextlib.suppress(AssertionError):  # what is missing is for the checker to tell
+            await until(complete, "all is copied", PROGRESS_WITHIN_S)
+        self.result.violations += checker.check_transfer(source, copy)
+        return copy
 
     async def _read_to_the_end(self, reader: Reader, last: int) -> None:
         offsets = reader.history.offsets
         with contextlib.suppress(AssertionError):  # what is missing is for the checker to tell
             await until(lambda: last < 0 or (offsets and offsets[-1] >= last), "all is read", PROGRESS_WITHIN_S)
 
-    async def _check_topology(self, streams: Sequence[str]) -> None:
+    async def _check_topology(self) -> None:
         """Exactly one publisher and one subscription of ours on the brokers for each of ours here (I12)."""
         management = self.cluster.nodes[0].management
-        for stream in streams:
-            deadline = time.monotonic() + 20.0
-            while True:
-                publishers = len(await asyncio.to_thread(management.publishers, stream))
-                consumers = len(await asyncio.to_thread(management.consumers, stream))
-                if (publishers, consumers) == (1, 1) or time.monotonic() > deadline:
-                    break
-                await asyncio.sleep(0.25)
-            if (publishers, consumers) != (1, 1):
-                text = f"{stream}: {publishers} publishers and {consumers} consumers on the brokers"
+        for kind in (*WRITERS, COPY):
+            stream, wanted = self._stream(kind), (1, 2 if kind == SOURCE else 1)
+            there = (0, 0)
+
+            async def as_wanted(stream: str = stream, wanted: tuple[int, int] = wanted) -> bool:
+                nonlocal there
+                publishers = await asyncio.to_thread(management.publishers, stream)
+                consumers = await asyncio.to_thread(management.consumers, stream)
+                there = len(publishers), len(consumers)
+                return there == wanted
+
+            try:
+                await until(as_wanted, "as many as there should be", SHOWN_WITHIN_S)
+            except AssertionError:
+                text = f"{stream}: {there} publishers and consumers on the brokers, not {wanted}"
                 self.result.violations.append(Violation("I12 topology", text))
 
     def _check_leaks(self, before: Sample) -> None:
@@ -289,9 +329,6 @@ class Campaign:
         for what in ("tasks", "threads", "descriptors"):
             limit = getattr(before, what) + 1  # the task that looks
             self.result.violations += checker.check_bound("I11 resources", what, getattr(after, what), limit)
-
-
-_ROLES = tuple(f"{NAME}-{role}" for role in ("publisher", "consumer", "control"))
 
 
 def _block(loop: asyncio.AbstractEventLoop) -> Callable[[float], None]:

@@ -14,11 +14,12 @@ from typing import Literal
 from lab.broker import Broker, Cluster
 from lab.shell import LabError, wait_until
 from tests.chaos.proxy import Condition, Proxies
+from tests.chaos.worker import Worker
 
 
 @dataclass
 class Arena:
-    """What a fault may touch: brokers, the lines to them, streams, and the names of the client's connections."""
+    """What a fault may touch: brokers, the lines to them, streams, names of connections, and processes."""
 
     cluster: Cluster
     proxies: Proxies
@@ -26,6 +27,7 @@ class Arena:
     connection_names: Sequence[str]
     block_loop: Callable[[float], None]
     rng: random.Random
+    workers: Sequence[Worker] = ()
     undo: list[Callable[[], object]] = field(default_factory=list)
     victims: list[int] = field(default_factory=list)
 
@@ -201,11 +203,8 @@ def cut_within_a_frame(arena: Arena) -> str:
 
 def close_connections(arena: Arena) -> str:
     """The operator closes all connections of the client."""
-    closed = 0
-    for name in arena.connection_names:
-        for node in arena.cluster.nodes[:1]:
-            closed += node.management.close_connections(name)
-    return f"{closed} connections closed"
+    management = arena.cluster.nodes[0].management
+    return f"{sum(map(management.close_connections, arena.connection_names))} connections closed"
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
@@ -280,6 +279,11 @@ def block_loop(arena: Arena) -> str:
     return f"the loop stood still for {stood:.1f} s"
 
 
+def kill_worker(arena: Arena) -> str:
+    """SIGKILL to a process that consumes, or pipes, and start it anew."""
+    return arena.rng.choice(list(arena.workers)).kill()
+
+
 FAULTS: tuple[Fault, ...] = (
     Fault("leader's node killed", kill_leader, (1.0, 6.0), limit_s=1.0),
     Fault("replica's node killed", kill_replica, (1.0, 6.0), limit_s=1.0),
@@ -302,5 +306,6 @@ FAULTS: tuple[Fault, ...] = (
     Fault("replica taken away and given back", change_replicas, (1.0, 3.0)),
     Fault("disk alarm", disk_alarm, (1.0, 4.0)),
     Fault("memory alarm", memory_alarm, (1.0, 4.0)),
+    Fault("process killed", kill_worker, (0.0, 0.5), served="healed"),
     Fault("loop blocked", block_loop, (0.0, 0.0), served="healed"),
 )

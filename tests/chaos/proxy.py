@@ -199,10 +199,9 @@ class Proxies:
     def __iter__(self) -> Iterator[Proxy]:
         return iter(self.by_port.values())
 
-    def port_for(self, port: int) -> int:
-        """Where to connect in order to reach the broker that advertises `port`."""
-        proxy = self.by_port.get(port)
-        return port if proxy is None else proxy.port
+    def ports(self) -> dict[int, int]:
+        """The ports of the proxies, by those that the brokers advertise."""
+        return {port: proxy.port for port, proxy in self.by_port.items()}
 
     def _do(self, work: Callable[[], Awaitable[T]]) -> T:
         async def run() -> T:
