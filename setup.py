@@ -21,8 +21,8 @@ from setuptools.dist import Distribution
 GROUP = "actorstream_wire"
 """The name of the one library that all compiled modules share; each of them is a stub that loads it."""
 
-INTERPRETED = {"__init__.py", "amqp.py"}
-"""`amqp` is made of subclasses of built-ins, which mypyc does not compile."""
+INTERPRETED = {"__init__.py", "amqp.py", "native.py"}
+"""`amqp` is made of subclasses of built-ins, which mypyc does not compile; `native` stands for a module of mypyc's."""
 
 
 def extensions() -> list[Extension]:

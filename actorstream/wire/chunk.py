@@ -44,14 +44,27 @@ class Chunk:
     Neither `parse` nor the messages check the CRC: call `verify` once, where there is time for it.
     """
 
-    __slots__ = ("_crc", "_data", "_size", "chunk_id", "chunk_type", "entries", "epoch", "records", "timestamp_ms")
+    __slots__ = (
+        "_crc",
+        "_data",
+        "_size",
+        "_start",
+        "chunk_id",
+        "chunk_type",
+        "entries",
+        "epoch",
+        "records",
+        "timestamp_ms",
+    )
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         """Raises CorruptChunk: as `parse`."""
+        whole: bytes = data if isinstance(data, bytes) else data.obj  # type: ignore[assignment]
+        start = len(whole) - len(data)
         if len(data) < _HEADER.size:
             raise CorruptChunk(f"a chunk of {len(data)} bytes, of which its header would take {_HEADER.size}")
         version, chunk_type, entries, records, timestamp_ms, epoch, chunk_id, crc, size, _, _ = _HEADER.unpack_from(
-            data
+            whole, start
         )
         if version != _VERSION:
             raise CorruptChunk(f"a chunk begins with 0x{version:02x} (magic and version), not 0x{_VERSION:02x}")
@@ -72,11 +85,12 @@ class Chunk:
         """The offset of its first record."""
         self._crc: int = crc
         self._size: int = size
-        self._data = data
+        self._data = whole
+        self._start = start + _HEADER.size
 
     @classmethod
-    def parse(cls, data: bytes) -> Chunk:
-        """The chunk at the beginning of `data`, which it keeps.
+    def parse(cls, data: bytes | memoryview) -> Chunk:
+        """The chunk at the beginning of `data`, which it keeps: bytes, or a view of the last part of some bytes.
 
         Raises:
             CorruptChunk: the header is cut off, or announces more data than there are.
@@ -94,7 +108,7 @@ class Chunk:
         Raises:
             CorruptChunk: it does not match.
         """
-        data = memoryview(self._data)[_HEADER.size : _HEADER.size + self._size]
+        data = memoryview(self._data)[self._start : self._start + self._size]
         actual = zlib.crc32(data)
         if actual != self._crc:
             raise CorruptChunk(f"the CRC of chunk {self.chunk_id} is 0x{actual:08x}, not 0x{self._crc:08x}")
@@ -121,12 +135,13 @@ class Chunk:
 class _Walk:
     """One pass over the entries of a chunk: what lies in the window becomes messages, the rest is stepped over."""
 
-    __slots__ = ("chunk", "data", "end", "found", "raw", "start", "stop", "stream", "timestamp_ms", "unpacked")
+    __slots__ = ("begin", "chunk", "data", "end", "found", "raw", "start", "stop", "stream", "timestamp_ms", "unpacked")
 
     def __init__(self, chunk: Chunk, start: int, end: int | None, stream: str, *, raw: bool) -> None:
         self.chunk = chunk
         self.data = chunk._data  # noqa: SLF001 - the other half of Chunk
-        self.stop: int = _HEADER.size + chunk._size  # noqa: SLF001
+        self.begin: int = chunk._start  # noqa: SLF001
+        self.stop: int = chunk._start + chunk._size  # noqa: SLF001
         self.start: int = start
         self.end: int = chunk.next_offset if end is None else end
         self.timestamp_ms: int = chunk.timestamp_ms
@@ -139,7 +154,7 @@ class _Walk:
         chunk = self.chunk
         if chunk.chunk_type != USER_CHUNK:
             return []
-        pos: int = _HEADER.size
+        pos = self.begin
         offset: int = chunk.chunk_id
         left: int = chunk.entries
         while left:

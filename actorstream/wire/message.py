@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from actorstream.errors import InvalidArgument, MessageCodecError
 from actorstream.wire import sections as s
 from actorstream.wire.amqp import Header, Properties
+from actorstream.wire.native import mypyc_attr
 from actorstream.wire.sections import Sections
 
 __all__ = ["Header", "Message", "Properties"]
@@ -25,6 +26,9 @@ class _Unset:
 UNSET: Final[Any] = _Unset()
 
 
+# A message refers to nothing that could refer to it. That said, the collector of garbage need not look at the thousands
+# that come with each chunk, which took it a third of the time of decoding them.
+@mypyc_attr(acyclic=True)
 class Message:
     """An AMQP 1.0 message: a body, and what is said about it. A value: nothing of it changes once it is made.
 

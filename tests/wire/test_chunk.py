@@ -90,7 +90,9 @@ class Made:
         )
 
     def parse(self) -> Chunk:
-        return Chunk.parse(self.data)
+        """As it comes: behind the beginning of a frame."""
+        frame = b"\xff" * 13 + self.data
+        return Chunk.parse(memoryview(frame)[13:])
 
 
 def batch(
@@ -122,6 +124,15 @@ def contents(messages: list[Message]) -> list[tuple[int, bytes]]:
 
 
 # What there is --------------------------------------------------------------------------------------------------------
+
+
+def test_a_chunk_by_itself_and_one_at_the_end_of_a_frame_are_the_same() -> None:
+    made = Made([raw_entry(b"one"), batch([b"two", b"three"], 3)], 3)
+    alone, framed = Chunk.parse(made.data), made.parse()
+    alone.verify()
+    framed.verify()
+    assert contents(alone.raw_messages()) == contents(framed.raw_messages())
+    assert (alone.chunk_id, alone.records, alone.next_offset) == (framed.chunk_id, framed.records, framed.next_offset)
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -211,7 +222,7 @@ def test_the_interpreted_and_the_compiled_way_find_the_same(stored: list[bytes],
     for interpreted in (True, False):
         walk = module._Walk(chunk, 0, None, "s", raw=False)
         take = walk.take_interpreted if interpreted else walk.take
-        end, taken = take(walk.data, HEADER, walk.stop, 1000, len(stored))
+        end, taken = take(walk.data, walk.begin, walk.stop, 1000, len(stored))
         assert (end, taken) == (walk.stop, len(stored))
         assert all((m.timestamp_ms, m.stream) == (chunk.timestamp_ms, "s") for m in walk.found)
         found.append([(message.offset, message.encode()) for message in walk.found])
