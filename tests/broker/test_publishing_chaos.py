@@ -14,7 +14,6 @@ import actorstream
 from actorstream import Client, Node, Producer, Receipt
 from actorstream.errors import Unconfirmed
 from lab.broker import Broker, Cluster
-from lab.shell import wait_until
 from tests.broker.reading import until
 from tests.conftest import Streams
 
