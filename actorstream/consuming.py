@@ -146,6 +146,7 @@ class ConsumerFactory(HandleFactory):
                 seat = plan.membership, await plan.group.join(Member(plan.membership, plan.tracked, tracker))
             else:
                 consumer._begin_at(await plan.tracking.starting_offset())  # noqa: SLF001 - a class and its factory
+                plan.tracked.progress = cursor.progress
         if to_the_end:
             consumer._end_at(await self._end_of(consumer.stream, cursor.specification))  # noqa: SLF001
         consumer._ref = await tree.start_subscriber(  # noqa: SLF001

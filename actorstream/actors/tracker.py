@@ -75,6 +75,7 @@ class TrackerState:
     Attributes:
         specification: what the user asked for, where nothing is stored.
         policy: None: only what the user hands over is stored.
+        progress: the place whose offsets are stored; in another one, lower ones are news.
         resting: the consumer has no place of its own at this moment: before it has started, and after its end.
         membership: of a single active consumer.
     """
