@@ -308,3 +308,88 @@ async def test_a_thread_that_sends_beside_the_loop_loses_nothing(broker: Broker,
         assert len(stored) == 4000
         for mark in (b"a", b"b"):
             assert [body[1:] for body in stored if body[:1] == mark] == bodies(0, 2000)
+
+
+async def test_a_callback_is_told_each_message_once_with_its_outcome(broker: Broker, stream: Streams) -> None:
+    target, told, awaited = stream({}), list[Receipt](), list[Receipt]()
+
+    async def slow(receipt: Receipt) -> None:
+        await asyncio.sleep(0)
+        awaited.append(receipt)
+
+    async with client_of(broker) as client:
+        async with await client.producer(target, on_confirm=told.append) as producer:
+            receipts = [await producer.send(body) for body in bodies(0, 100)]
+            receipts += (await producer.send_batch(bodies(100, 200))).receipts
+            await until(lambda: len(told) == 200, "all are told")
+            assert sorted(told, key=lambda receipt: receipt.publishing_id) == receipts
+            assert all(receipt.confirmed for receipt in told)
+        async with await client.producer(target, on_confirm=slow) as producer:
+            receipt = await producer.send(b"200")
+            await until(lambda: awaited, "the async callback")
+            assert awaited == [receipt]
+
+
+async def test_f36_no_more_is_unconfirmed_than_the_bound_says_however_it_is_sent(
+    broker: Broker, stream: Streams
+) -> None:
+    target, most = stream({}), 0
+
+    async with client_of(broker) as client, await client.producer(target, max_unconfirmed=50) as producer:
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, producer.unsettled)
+                await asyncio.sleep(0)
+
+        watching = asyncio.create_task(watch())
+        for body in bodies(0, 500):
+            await producer.send(body)
+        batch = await producer.send_batch(bodies(500, 1000))
+        await batch
+        await producer.flush(10)
+        watching.cancel()
+        assert most == 50
+        assert await content(client, target) == bodies(0, 1000)
+
+
+async def test_order_is_that_of_the_sends_whether_one_by_one_or_in_batches_or_in_sub_entries(
+    broker: Broker, stream: Streams
+) -> None:
+    target = stream({})
+    async with client_of(broker) as client, await client.producer(target, max_unconfirmed=100) as producer:
+        for start in range(0, 3000, 300):
+            await producer.send(b"%d" % start)
+            await producer.send_batch(bodies(start + 1, start + 250))
+            await producer.send_sub_entry(bodies(start + 250, start + 299), compression="lz4")
+            await producer.send(b"%d" % (start + 299))
+        await producer.flush(10)
+        assert await content(client, target) == bodies(0, 3000)
+
+
+def test_everything_is_sent_without_asyncio_too(broker: Broker, stream: Streams) -> None:
+    target = stream({})
+    with actorstream.blocking.connect(broker.uri) as client:
+        with client.producer(target, name="me", sub_entry_size=10, compression="lz4") as producer:
+            receipts = [producer.send(body) for body in bodies(0, 100)]
+            producer.send_batch(bodies(100, 200))
+            receipts.append(producer.send_sub_entry(bodies(200, 300), compression="gzip"))
+            for receipt in receipts:
+                receipt.result(timeout=10)
+            producer.send_wait(b"300")
+            producer.flush(10)
+            assert producer.last_publishing_id() == receipts[-1].publishing_id + 1
+        with client.producer(target) as producer:
+            producer.send(b"301", filter_value="last").result(timeout=10)
+        with client.consumer(target, "first", until="end") as consumer:
+            assert [message.body for message in consumer] == bodies(0, 302)
+
+
+async def test_a_raw_producer_stores_bytes_as_they_are(broker: Broker, stream: Streams) -> None:
+    target, records = stream({}), [b"", b"\x00\x53\x75 is no message", b"\x80" * 5, b"x" * 300]
+    async with client_of(broker) as client, await client.producer(target, raw=True) as producer:
+        await (await producer.send_batch(records))
+        await (await producer.send_sub_entry(records, compression="zstd"))
+        async with await client.consumer(target, "first", until="end", raw=True) as consumer:
+            assert [message.body async for message in consumer] == records * 2
