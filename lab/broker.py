@@ -191,6 +191,27 @@ class Broker:
             f"Wait({int(_LEADER_WITHIN_S / 0.05)})."
         )
 
+    def take_stream_leader(self, stream: str, vhost: str = "/") -> None:
+        """Kill the process that writes the stream, and let no other one take its place until `let_elect`.
+
+        It is the coordinator of all streams that stands still: others that have a leader go on, but none can be made or
+        elect another one. It goes on by itself after a minute, whatever becomes of the test.
+        """
+        self.evaluate(
+            f"{_WRITER.format(stream=_erlang(stream), vhost=_erlang(vhost))}"
+            "Coordinator = whereis(rabbit_stream_coordinator), "
+            "ok = sys:suspend(Coordinator), "
+            "spawn(fun() -> timer:sleep(60000), sys:resume(Coordinator) end), "
+            "Old = Writer(), "
+            "Dying = monitor(process, Old), "
+            "exit(Old, kill), "
+            "receive {'DOWN', Dying, process, Old, _} -> ok end."
+        )
+
+    def let_elect(self) -> None:
+        """Undo `take_stream_leader`: the stream gets a leader again."""
+        self.evaluate("ok = sys:resume(whereis(rabbit_stream_coordinator)).")
+
     def restart_stream(self, stream: str, vhost: str = "/", prefer: str = "") -> None:
         """Restart the stream's processes, with a new election; needs RabbitMQ 3.11.
 
