@@ -17,7 +17,7 @@ from actorstream.actors import messages as m
 from actorstream.actors.calls import call
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.runtime import StreamActor, Timer
-from actorstream.errors import ActorStreamError, ConnectionLost, StreamDoesNotExist
+from actorstream.errors import ActorStreamError, StreamDoesNotExist
 from actorstream.routing import Routes
 from actorstream.wire import commands as c
 
@@ -83,12 +83,6 @@ class SuperStreamRouter(StreamActor):
             case _:
                 return super().on_receive(message)
         return None
-
-    def on_stop(self) -> None:
-        """Nobody is left waiting for an answer that will not come."""
-        asked, self._asked = self._asked, {}
-        for reply in asked.values():
-            reply.try_set_exception(ConnectionLost(f"the router of {self._state.super_stream!r} ended"))
 
     # Partitions ---------------------------------------------------------------------------------------------------
 
