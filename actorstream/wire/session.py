@@ -62,6 +62,8 @@ __all__ = [
 _SIZE_BYTES: Final = 4
 _TLS_ALERT: Final = b"\x15\x03"
 """How TLS says that it was not spoken to in TLS; as a frame's size, it would be 352 million bytes."""
+_UNMARKED: Final = (b"\x00\x18", b"\x00\x19")
+"""Route and Partitions: RabbitMQ 3.10 answers them under the key of the request, and nobody else sends us these."""
 _PUSHED: Final = (PublishConfirm, Deliver, PublishError, CreditResponse, MetadataUpdate, ConsumerUpdate)
 
 
@@ -299,6 +301,8 @@ class Session:
     # --- inside ---
 
     def _receive_frame(self, frame: bytes, now: float, events: list[Event]) -> None:
+        if frame[:2] in _UNMARKED:
+            frame = b"\x80" + frame[1:]
         command, correlation_id = decode(frame)
         if isinstance(command, Heartbeat):
             return

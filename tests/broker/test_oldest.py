@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, Compression, StreamArguments
+from actorstream import Client, Compression, HashRouting, KeyRouting, StreamArguments
 from actorstream.errors import UnsupportedByBroker
 from lab.broker import Broker
 from tests.broker.reading import numbered, numbers, publish, take, until, watching
@@ -96,6 +96,27 @@ async def test_offsets_and_sequences_are_kept(client: Client, oldest_stream: Str
 
     await until(stored, "the offset is stored")
     assert await client.publishing_sequence("writer", name) == 10
+
+
+async def test_a_super_stream_that_an_operator_made_is_published_to(client: Client, oldest_stream: Streams) -> None:
+    """It cannot be made by us; to route needs nothing that this broker lacks."""
+    name, management = oldest_stream(), oldest_stream.management
+    management.call("PUT", "exchanges", "/", name, body={"type": "direct", "arguments": {"x-super-stream": True}})
+    for order, key in enumerate(("emea", "apac", "amer")):
+        management.create_stream(f"{name}-{key}")
+        management.add_partition(name, f"{name}-{key}", key, order)
+    assert await client.partitions(name) == (f"{name}-emea", f"{name}-apac", f"{name}-amer")
+    assert await client.route("apac", name) == (f"{name}-apac",)
+    by_hash, partitions = HashRouting(lambda body: body), await client.partitions(name)
+    expected: dict[str, list[str]] = {partition: [partition.removeprefix(f"{name}-")] for partition in partitions}
+    for routing in (KeyRouting(lambda body: body), by_hash):
+        async with await client.super_stream_producer(name, routing=routing) as producer:
+            await (await producer.send_batch(["emea", "apac", "amer"]))
+    for key in ("emea", "apac", "amer"):
+        expected[by_hash(key, partitions)].append(key)
+    for partition, keys in expected.items():
+        async with await client.consumer(partition, "first") as consumer:
+            assert [message.body.decode() for message in await take(consumer, len(keys))] == keys
 
 
 @pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])

@@ -199,6 +199,17 @@ def test_a_request_is_answered_under_its_correlation_id_well_or_not() -> None:
     assert talk.say(c.DeleteResponse(1), one) == [Answered(one, c.DeleteResponse(1))]
 
 
+def test_answers_that_rabbitmq_3_10_gives_under_the_key_of_the_request_are_answers() -> None:
+    talk = Talk().open()
+    one = talk.session.request(c.Partitions("super"), talk.now, 5)
+    two = talk.session.request(c.Route("key", "super"), talk.now, 5)
+    partitions, route = c.PartitionsResponse(1, ("a", "b")), c.RouteResponse(2, ())
+    for answer, correlation_id in ((partitions, one), (route, two)):
+        frame = bytearray(c.encode(answer, correlation_id))
+        frame[4] &= 0x7F
+        assert talk.say_bytes(bytes(frame)) == [Answered(correlation_id, answer)]
+
+
 def test_f07_a_request_without_answer_times_out_and_the_late_answer_is_ignored() -> None:
     talk = Talk().open(tune=c.Tune(0, 0))
     one = talk.session.request(c.Delete("a"), talk.now, 5)
