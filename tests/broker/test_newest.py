@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, Compression
+from actorstream import Client, Compression, HashRouting
 from actorstream.errors import ClosedByBroker, MessageTooLarge, StreamDoesNotExist
 from actorstream.wire.constants import DEFAULT_FRAME_MAX, ResponseCode
 from actorstream.wire.publish import data_entry
@@ -107,6 +107,31 @@ async def test_a_single_active_consumer_is_followed_by_another(
         first.complete()
         await first.close()
         assert numbers(await take(second, 66)) == list(range(34, 100))
+
+
+async def test_a_super_stream_is_made_published_to_and_deleted(client: Client, newest_stream: Streams) -> None:
+    name = newest_stream()
+    await client.create_super_stream(name, partitions=3)
+    partitions = await client.partitions(name)
+    assert partitions == tuple(f"{name}-{index}" for index in range(3))
+    routing = HashRouting(lambda body: body)
+    keys = [f"customer-{number}" for number in range(100)]
+    async with await client.super_stream_producer(name, routing=routing, name="writer") as producer:
+        await (await producer.send_batch(keys))
+    for partition in partitions:
+        expected = [key for key in keys if routing(key, partitions) == partition]
+        assert [message.body.decode() for message in await read(client, partition)] == expected
+    await client.delete_super_stream(name)
+    assert not await client.super_stream_exists(name)
+
+
+async def test_filter_values_are_stored(client: Client, newest_stream: Streams) -> None:
+    name = newest_stream({})
+    async with await client.producer(name) as producer:
+        for value in ("emea", None, "amer"):
+            for receipt in [await producer.send(b"%d" % number, filter_value=value) for number in range(10)]:
+                await receipt
+    assert numbers(await read(client, name)) == [*range(10)] * 3
 
 
 @pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])
