@@ -40,6 +40,7 @@ from actorstream.options import (
 from actorstream.pipe import Pipe
 from actorstream.producer import Producer
 from actorstream.routing import HashRouting, KeyRouting, Routing
+from actorstream.super_stream_consumer import SuperStreamConsumer
 from actorstream.super_stream_producer import SuperStreamProducer
 from actorstream.wire.amqp import Header, Properties
 from actorstream.wire.message import Message
@@ -92,6 +93,7 @@ __all__ = [
     "StreamArguments",
     "StreamMetadata",
     "StreamStatistics",
+    "SuperStreamConsumer",
     "SuperStreamProducer",
     "Token",
     "WhenAway",

@@ -18,7 +18,6 @@ from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.actors.tree import Tree
 from actorstream.base_producer import BaseProducer
-from actorstream.consumer import Consumer
 from actorstream.consuming import ConsumerFactory
 from actorstream.errors import (
     ActorStreamError,
@@ -31,7 +30,9 @@ from actorstream.options import (
 )
 from actorstream.producer import Producer
 from actorstream.producing import ProducerFactory
+from actorstream.reading import Reader
 from actorstream.super_stream_administration import SuperStreamAdministration
+from actorstream.super_stream_consumer import SuperStreamConsumer
 from actorstream.super_stream_producer import SuperStreamProducer
 from actorstream.transport import Opener
 from actorstream.wire import compiled
@@ -53,7 +54,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
         self._options = options
         self._close_timeout_s = close_timeout_s
         self._tree: Tree | None = None
-        self._handles: dict[BaseProducer | Consumer, str] = {}
+        self._handles: dict[BaseProducer | Reader, str] = {}
         self._closing: asyncio.Task[None] | None = None
         self._counter = 0
 
@@ -81,7 +82,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
 
     @contextlib.asynccontextmanager
     async def _starting(
-        self, handle: BaseProducer | Consumer, child: str, what: str, seconds: float
+        self, handle: BaseProducer | Reader, child: str, what: str, seconds: float
     ) -> AsyncIterator[asyncio.Timeout]:
         """Start a handle in time, or close it; known before it starts, so that whoever closes the client finds it."""
         self._handles[handle] = child
@@ -111,7 +112,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
 
     # What the handles need --------------------------------------------------------------------------------------------
 
-    async def _stop_child(self, handle: BaseProducer | Consumer) -> None:
+    async def _stop_child(self, handle: BaseProducer | Reader) -> None:
         """Stop a handle's actor, and forget the handle."""
         child = self._handles.get(handle)
         if self._tree is None or child is None:
@@ -119,8 +120,8 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
         match handle:
             case Producer():
                 stop = self._tree.stop_publisher
-            case SuperStreamProducer():
-                stop = self._tree.stop_router
+            case SuperStreamProducer() | SuperStreamConsumer():
+                stop = self._tree.stop_super_stream
             case _:
                 stop = self._tree.stop_consumer
         try:
@@ -129,7 +130,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
         finally:
             self._forget(handle)
 
-    def _forget(self, handle: BaseProducer | Consumer) -> None:
+    def _forget(self, handle: BaseProducer | Reader) -> None:
         self._handles.pop(handle, None)
 
     def _escalated(self, reason: BaseException | None) -> None:

@@ -20,7 +20,15 @@ from actorstream.errors import ActorStreamError, InvalidArgument, NoOffset, Requ
 from actorstream.groups import Group, OnActivation
 from actorstream.handles import HandleFactory, on_gone
 from actorstream.offset import OffsetLike, OffsetSpecification, OffsetType
-from actorstream.options import ConsumerKeywords, ConsumerOptions, OffsetStore, check_name
+from actorstream.options import (
+    ConsumerKeywords,
+    ConsumerOptions,
+    OffsetStore,
+    SuperStreamConsumerKeywords,
+    SuperStreamConsumerOptions,
+    check_name,
+)
+from actorstream.super_stream_consumer import SuperStreamConsumer
 from actorstream.tracking import Tracking, UserStore
 from actorstream.wire import commands as c
 from actorstream.wire.constants import ResponseCode
@@ -84,16 +92,8 @@ class ConsumerFactory(HandleFactory):
         """
         chosen = ConsumerOptions(name=name, **options)
         last = _last_offset(until)
-        if until is not None and chosen.is_filtered_by_broker:
-            raise InvalidArgument(
-                "the broker leaves out chunks without the filter's values, perhaps the last one, and a read to an end "
-                "could wait for it for ever: filter it by Filter(predicate=...) alone"
-            )
-        if chosen.single_active and until is not None:
-            raise InvalidArgument("a single active consumer goes on until it is closed: it has no `until`")
-        if on_activation is not None and not chosen.single_active:
-            raise InvalidArgument("on_activation is of single active consumers: give single_active=True as well")
-        group = Group(name, "", chosen.hand_over_timeout_s, on_activation) if chosen.single_active else None
+        _check_together(chosen, until, on_activation)
+        group = self._group(chosen, "", on_activation)
         plan = self._plan(stream, offset, chosen, offset_store, group, last=last, is_bounded=until is not None)
         namesakes = self._consumers_named(name, stream, single_active=chosen.single_active)
         child = self._name(stream)
@@ -105,6 +105,12 @@ class ConsumerFactory(HandleFactory):
             await self._carry_out(plan, child, to_the_end=until == "end")
             await plan.state.ready
         return plan.consumer
+
+    @staticmethod
+    def _group(options: ConsumerOptions, super_stream: str, on_activation: OnActivation | None) -> Group | None:
+        if not options.single_active:
+            return None
+        return Group(options.name, super_stream, options.hand_over_timeout_s, on_activation)
 
     def _plan(
         self,
@@ -166,6 +172,79 @@ class ConsumerFactory(HandleFactory):
                 "other one had not done"
             )
         return namesakes
+
+    async def super_stream_consumer(
+        self,
+        super_stream: str,
+        offset: OffsetLike = "next",
+        *,
+        name: str = "",
+        until: str | None = None,
+        offset_store: OffsetStore | None = None,
+        on_activation: OnActivation | None = None,
+        start_timeout_s: float = 30.0,
+        **options: Unpack[SuperStreamConsumerKeywords],
+    ) -> SuperStreamConsumer:
+        """A consumer of all partitions of a super stream, once they are subscribed. Use it with `async with`.
+
+        Args:
+            super_stream: an existing super stream.
+            offset: where to begin in each partition, as for `consumer`.
+            name: likewise; the offset of each partition is stored under it in that partition.
+            until: "end" for what the partitions hold now; None never ends.
+            offset_store: where the offsets are stored, if not on the broker.
+            on_activation: see `consumer`; with `single_active`, called for each partition that this consumer is given.
+            start_timeout_s: how long the start may take. Partitions that have no leader until then keep on being waited
+                for, while the others are read; when none can be read, that is raised.
+            **options: each is described in `SuperStreamConsumerOptions`; most are for each partition. With
+                `single_active`, the consumers that have this name share the partitions.
+
+        Raises:
+            as `consumer`.
+        """
+        check_name("a super stream's name", super_stream)
+        chosen = SuperStreamConsumerOptions(name=name, **options)
+        _check_together(chosen, until, on_activation)
+        if until not in (None, "end"):
+            raise InvalidArgument(f'until is "end" or None for a super stream, not {until!r}')
+        specification = offset_module.parse(offset)
+        keeps = specification.type is OffsetType.TIMESTAMP
+        group = self._group(chosen, super_stream, on_activation)
+
+        async def begin(partition: str, is_new: bool) -> Consumer:
+            where = offset_module.first() if is_new and not keeps else specification
+            plan = self._plan(partition, where, chosen, offset_store, group, is_bounded=until is not None)
+            namesakes = self._consumers_named(name, partition, single_active=chosen.single_active)
+            return await self._begin_partition(plan, namesakes, to_the_end=until == "end")
+
+        consumer = SuperStreamConsumer(
+            self._client, super_stream, chosen, group=group, begin=begin, is_bounded=until is not None
+        )
+
+        def gone(reason: BaseException | None) -> None:
+            on_gone(consumer, consumer._state.ready, reason)  # noqa: SLF001
+
+        child = self._handles[consumer] = self._name(super_stream)
+        try:
+            await consumer._start(self._grown, child, gone, start_timeout_s)  # noqa: SLF001
+        except BaseException:
+            await consumer.close()
+            raise
+        return consumer
+
+    async def _begin_partition(self, plan: _Plan, namesakes: list[Consumer], *, to_the_end: bool) -> Consumer:
+        """The consumer of a partition, subscribed; known before, so that whoever closes the client finds it."""
+        consumer = plan.consumer
+        child = self._handles[consumer] = self._name(consumer.stream)
+        try:
+            for one in namesakes:
+                await one.close()
+            await self._carry_out(plan, child, to_the_end=to_the_end)
+            await plan.state.ready
+        except BaseException:
+            await consumer.close()
+            raise
+        return consumer
 
     async def _end_of(self, stream: str, begin: OffsetSpecification) -> int:
         """The id of the last chunk that a read from `begin` to the end has to see; `EMPTY` when there is none.
@@ -237,3 +316,15 @@ def _last_offset(until: int | str | None) -> int | None:
     if isinstance(until, str) and until != "end":
         raise InvalidArgument(f'until is an offset, "end" or None, not {until!r}')
     return None if until is None or isinstance(until, str) else offset_module.at(until).value
+
+
+def _check_together(options: ConsumerOptions, until: object, on_activation: OnActivation | None) -> None:
+    if until is not None and options.is_filtered_by_broker:
+        raise InvalidArgument(
+            "the broker leaves out chunks without the filter's values, perhaps the last one, and a read to an end "
+            "could wait for it for ever: filter it by Filter(predicate=...) alone"
+        )
+    if options.single_active and until is not None:
+        raise InvalidArgument("a single active consumer goes on until it is closed: it has no `until`")
+    if on_activation is not None and not options.single_active:
+        raise InvalidArgument("on_activation is of single active consumers: give single_active=True as well")

@@ -16,7 +16,7 @@ from actorstream.options import ConnectionOptions
 if TYPE_CHECKING:
     from actorstream.base_producer import BaseProducer
     from actorstream.client import Client
-    from actorstream.consumer import Consumer
+    from actorstream.reading import Reader
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class HandleFactory(ABC):
 
     _options: ConnectionOptions
     _close_timeout_s: float
-    _handles: dict[BaseProducer | Consumer, str]
+    _handles: dict[BaseProducer | Reader, str]
     """Each with the name of its actor in the tree."""
 
     @property
@@ -75,7 +75,7 @@ class HandleFactory(ABC):
 
     @abstractmethod
     def _starting(
-        self, handle: BaseProducer | Consumer, child: str, what: str, seconds: float
+        self, handle: BaseProducer | Reader, child: str, what: str, seconds: float
     ) -> AbstractAsyncContextManager[asyncio.Timeout]:
         """Start a handle in time, or close it."""
 

@@ -71,8 +71,24 @@ class Reader(ABC):
         """
 
     @abstractmethod
+    def pause(self) -> None:
+        """Ask for no more chunks; those that the broker was allowed to send (`credit` at most) still arrive."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Ask for chunks again."""
+
+    @abstractmethod
     async def close(self) -> None:
         """End it. Bounded; safe to call again, and from several tasks."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """What was dispatched last is completed, as it is when the next message is asked for."""
+
+    @abstractmethod
+    def _gone(self, reason: BaseException | None) -> None:
+        """Its actor ended for good. Called on the tree's loop by the client: the two are one thing in two classes."""
 
     @abstractmethod
     async def _make_producer(self, stream: str) -> Producer:

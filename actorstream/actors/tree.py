@@ -197,13 +197,17 @@ class Tree:
         )
 
     async def start_coordinator(self, name: str, state: Coordination, gone: Gone) -> m.Ref:
-        """The coordinator of a consumer in groups of single active consumers, under its supervisor."""
+        """The coordinator of a consumer in groups of single active consumers, under its supervisor.
+
+        `name`: that of the consumer's subscriber, or of its router.
+        """
 
         def make() -> StreamActor:
             return SacCoordinator(state=state, emit=self.bus.emit)
 
         return await self._start(
-            self._super_streams, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
+            self._super_streams,
+            ChildSpec(name=_coordinator_of(name), factory=make, intensity=CHILD_INTENSITY, on_gone=gone),
         )
 
     async def start_tracker(self, name: str, state: TrackerState, store: Store | None, gone: Gone) -> m.Ref:
@@ -248,15 +252,12 @@ class Tree:
     async def stop_consumer(self, name: str) -> None:
         """Stop a subscriber, and its coordinator and its tracker if it has them, and forget them."""
         await call(self._subscribers, StopChild(name), dead=Closed)
-        await call(self._super_streams, StopChild(name), dead=Closed)
+        await call(self._super_streams, StopChild(_coordinator_of(name)), dead=Closed)
         await call(self._trackers, StopChild(name), dead=Closed)
 
-    async def stop_coordinator(self, name: str) -> None:
-        """Stop a coordinator and forget it."""
-        await call(self._super_streams, StopChild(name), dead=Closed)
-
-    async def stop_router(self, name: str) -> None:
-        """Stop a super stream's router and forget it."""
+    async def stop_super_stream(self, name: str) -> None:
+        """Stop a super stream's router, and the coordinator of the same name if there is one, and forget them."""
+        await call(self._super_streams, StopChild(_coordinator_of(name)), dead=Closed)
         await call(self._super_streams, StopChild(name), dead=Closed)
 
     async def snapshot(self) -> Node:
@@ -276,3 +277,7 @@ class Tree:
                 await self._ended
         finally:
             self.bus.close(Closed("the client was closed"))
+
+
+def _coordinator_of(name: str) -> str:
+    return f"{name}-group"

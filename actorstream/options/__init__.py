@@ -13,6 +13,8 @@ from actorstream.options.producer import ProducerKeywords, ProducerOptions, Repl
 from actorstream.options.stream import LeaderLocator, StreamArguments, parse_age, parse_size
 from actorstream.options.super_stream import (
     OnPartitionsChanged,
+    SuperStreamConsumerKeywords,
+    SuperStreamConsumerOptions,
     SuperStreamProducerKeywords,
     SuperStreamProducerOptions,
 )
@@ -41,6 +43,8 @@ __all__ = [
     "ProducerOptions",
     "Replay",
     "StreamArguments",
+    "SuperStreamConsumerKeywords",
+    "SuperStreamConsumerOptions",
     "SuperStreamProducerKeywords",
     "SuperStreamProducerOptions",
     "Token",

@@ -13,17 +13,15 @@ Handles may be used from any thread. Arguments, results and errors are those of 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from actorstream import (
     client as asynchronous,
     connecting,
-    consumer as asynchronous_consumer,
     super_stream_producer,
 )
 from actorstream.actors.batch import BatchReceipt
@@ -33,12 +31,11 @@ from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.administration import StreamMetadata, StreamStatistics
 from actorstream.base_producer import BaseProducer
+from actorstream.blocking.consumers import Consumer, SuperStreamConsumer
+from actorstream.blocking.runner import Runner
 from actorstream.compression import Compression
-from actorstream.errors import ActorStreamError, Closed, WrongLoop
-from actorstream.handling import ErrorPolicy, Handler
 from actorstream.offset import OffsetLike
 from actorstream.options import ProducerKeywords, StreamArguments, SuperStreamProducerKeywords
-from actorstream.parallel import Key
 from actorstream.pipe import Function, Output, Pipe
 from actorstream.routing import KeyRouting, Routing
 from actorstream.wire.message import Message
@@ -52,7 +49,7 @@ CLEAN_UP_S = 5.0
 def connect(uri: str | list[str], **options: Any) -> Client:
     """Connect, in a thread of its own; see `actorstream.connect`. Use the client with `with`, or close it."""
     home = Home.in_thread("actorstream-blocking")
-    runner = _Runner(home)
+    runner = Runner(home)
     ended = threading.Event()
 
     async def work() -> asynchronous.Client:
@@ -69,51 +66,10 @@ def connect(uri: str | list[str], **options: Any) -> Client:
         raise
 
 
-class _Runner:
-    """Runs coroutines on the thread's loop, for a caller that blocks."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-        self.closed = False
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it, and block until it has ended.
-
-        Raises:
-            Closed: the client is closed.
-            WrongLoop: called in a handler that runs on the loop itself, which would wait for itself for ever.
-        """
-        refusal: ActorStreamError | None = None
-        if self.closed:
-            refusal = Closed("the client is closed")
-        elif self._home.is_current:
-            refusal = WrongLoop("a blocking call on the thread of the loop: use the handle's `asynchronous` there")
-        if refusal is not None:
-            work.close()
-            raise refusal
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._home.loop)
-        except BaseException:  # Ctrl-C, before the loop had it
-            work.close()
-            raise
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise Closed("the client was closed meanwhile") from None
-        except BaseException:
-            future.cancel()  # Ctrl-C: what nobody waits for any more should not go on
-            raise
-
-    def close(self) -> None:
-        """End the thread; safe to call again."""
-        self.closed = True
-        self._home.join()
-
-
 class Producer:
     """See `actorstream.Producer`."""
 
-    def __init__(self, runner: _Runner, producer: BaseProducer) -> None:
+    def __init__(self, runner: Runner, producer: BaseProducer) -> None:
         self._runner = runner
         self.asynchronous = producer
         """The handle behind this one: its properties (`confirmed`, `ref`, …) may be read from any thread."""
@@ -169,7 +125,7 @@ class Producer:
 class SuperStreamProducer(Producer):
     """See `actorstream.SuperStreamProducer`."""
 
-    def __init__(self, runner: _Runner, producer: super_stream_producer.SuperStreamProducer) -> None:
+    def __init__(self, runner: Runner, producer: super_stream_producer.SuperStreamProducer) -> None:
         super().__init__(runner, producer)
         self._of_partitions = producer
 
@@ -183,91 +139,10 @@ class SuperStreamProducer(Producer):
         return self._runner.run(self._of_partitions.last_publishing_ids())
 
 
-class Consumer:
-    """See `actorstream.Consumer`. Iterated by one thread at a time."""
-
-    def __init__(self, runner: _Runner, consumer: asynchronous_consumer.Consumer) -> None:
-        self._runner = runner
-        self.asynchronous = consumer
-        """The handle behind this one: its properties (`position`, `completed`, …) may be read from any thread."""
-
-    def __iter__(self) -> Iterator[Message]:
-        # A crossing for each chunk, not for each message: what is in hand is taken in this thread.
-        try:
-            while True:
-                while (message := self.asynchronous.take()) is None:
-                    self._runner.run(self.asynchronous.fetch())
-                yield message
-        except (StopAsyncIteration, Closed):
-            return
-
-    def batches(self, max_size: int | None = None) -> Iterator[list[Message]]:
-        """See `Consumer.batches`."""
-        try:
-            while True:
-                while not (batch := self.asynchronous.take_batch(max_size)):
-                    self._runner.run(self.asynchronous.fetch())
-                yield batch
-        except (StopAsyncIteration, Closed):
-            return
-
-    def run(
-        self,
-        handler: Handler,
-        *,
-        on_error: ErrorPolicy | None = None,
-        workers: int = 1,
-        key: Key | None = None,
-        threads: bool = True,
-        max_in_flight: int | None = None,
-    ) -> None:
-        """See `Consumer.run`. The handler runs in threads of its own, where it may block and use these handles.
-
-        With `threads=False`, as for an `async` one, it runs on the thread of the loop: it must not block there.
-        """
-        self._runner.run(
-            self.asynchronous.run(
-                handler, on_error=on_error, workers=workers, key=key, threads=threads, max_in_flight=max_in_flight
-            )
-        )
-
-    def pause(self) -> None:
-        """See `Consumer.pause`."""
-        self.asynchronous.pause()
-
-    def resume(self) -> None:
-        """See `Consumer.resume`."""
-        self.asynchronous.resume()
-
-    def seek(self, offset: OffsetLike) -> None:
-        """See `Consumer.seek`."""
-        self._runner.run(self.asynchronous.seek(offset))
-
-    def store_offset(self, offset: int | None = None) -> None:
-        """See `Consumer.store_offset`."""
-        self._runner.run(self.asynchronous.store_offset(offset))
-
-    def stored_offset(self) -> int | None:
-        """See `Consumer.stored_offset`."""
-        return self._runner.run(self.asynchronous.stored_offset())
-
-    def close(self) -> None:
-        """See `Consumer.close`."""
-        self._runner.run(self.asynchronous.close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 class Client:
     """See `actorstream.Client`; made by `connect`."""
 
-    def __init__(self, runner: _Runner, client: asynchronous.Client) -> None:
+    def __init__(self, runner: Runner, client: asynchronous.Client) -> None:
         self._runner = runner
         self.asynchronous = client
         """The client behind this one, on the loop of its thread."""
@@ -374,6 +249,13 @@ class Client:
     def consumer(self, stream: str, offset: OffsetLike = "next", **options: Any) -> Consumer:
         """See `Client.consumer`."""
         return Consumer(self._runner, self._runner.run(self.asynchronous.consumer(stream, offset, **options)))
+
+    def super_stream_consumer(
+        self, super_stream: str, offset: OffsetLike = "next", **options: Any
+    ) -> SuperStreamConsumer:
+        """See `Client.super_stream_consumer`."""
+        started = self.asynchronous.super_stream_consumer(super_stream, offset, **options)
+        return SuperStreamConsumer(self._runner, self._runner.run(started))
 
     def run_pipe(self, source: str, target: str, function: Function, **options: Any) -> None:
         """Run a `Pipe` until it ends. The function is called in a thread, where it may block, unless it is `async`."""
