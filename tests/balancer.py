@@ -15,13 +15,16 @@ from lab.broker import Broker
 class Balancer:
     """Run it with `async with`. It knows nothing of the protocol, and skips nodes that refuse connections.
 
+    With `idle_s`, it ends a connection on which nothing came from the client for so many seconds.
+
     Attributes:
         port: where it listens, on localhost.
         accepted: the targets that it has led to, in order.
     """
 
-    def __init__(self, brokers: Sequence[Broker]) -> None:
+    def __init__(self, brokers: Sequence[Broker], *, idle_s: float | None = None) -> None:
         self._targets = [(broker.host, broker.port) for broker in brokers]
+        self._idle_s = idle_s
         self._turns = itertools.count()
         self._open: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -67,8 +70,8 @@ class Balancer:
                 writers.append(connected[1])
                 await asyncio.wait(
                     [
-                        asyncio.ensure_future(_pump(reader, connected[1])),
-                        asyncio.ensure_future(_pump(connected[0], writer)),
+                        asyncio.ensure_future(_pump(reader, connected[1], self._idle_s)),
+                        asyncio.ensure_future(_pump(connected[0], writer, None)),
                     ],
                     return_when=asyncio.FIRST_COMPLETED,
                 )
@@ -89,8 +92,8 @@ class Balancer:
         return None
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle_s: float | None) -> None:
+    with contextlib.suppress(OSError):  # TimeoutError is one
+        while data := await asyncio.wait_for(reader.read(65_536), idle_s):
             writer.write(data)
             await writer.drain()

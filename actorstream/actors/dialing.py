@@ -76,10 +76,14 @@ class Dialer:
                 except ConnectFailed as error:
                     failure = error
                     continue
-                who = self._who(driver.session, goal.endpoint)
-                if not self._options.load_balancer_mode or goal.accepts is None or who in goal.accepts:
-                    return driver, who
+                if not self._options.load_balancer_mode:
+                    return driver, goal.endpoint
+                who = advertised(driver.session)
+                if goal.accepts is None or who in goal.accepts:
+                    return driver, who or goal.endpoint
                 driver.leave()
+                if who is None:
+                    raise ConnectFailed(str(goal.endpoint), "load balancer", "the broker does not say who it is")
                 found[who] = None
             if failure is not None and not found:
                 raise failure
@@ -123,12 +127,6 @@ class Dialer:
         if isinstance(addresses, Sequence) and addresses and all(isinstance(one, Endpoint) for one in addresses):
             return tuple(addresses)
         raise InvalidArgument(f"the address resolver gives an Endpoint, or several, and not {answer!r}")
-
-    def _who(self, session: Session, wanted: Endpoint) -> Endpoint:
-        """Behind a load balancer, what the broker says of itself; else the one that was meant."""
-        if not self._options.load_balancer_mode:
-            return wanted
-        return advertised(session) or wanted
 
     @staticmethod
     def _in_words(wanted: Endpoint, address: Endpoint) -> str:

@@ -1,7 +1,7 @@
 """A real broker, and a real cluster, that are reached through a load balancer or as a resolver says (F15, F16)."""
 
 import asyncio
-from urllib.parse import urlsplit
+import time
 
 import actorstream
 from actorstream import Client, Endpoint, events
@@ -53,6 +53,33 @@ async def test_f16_f17_connections_that_the_balancer_cuts_are_made_again_through
     assert {event.broker for event in seen if isinstance(event, events.Connected)} == {str(endpoint(broker))}
 
 
+async def test_f17_heartbeats_keep_a_quiet_connection_open_behind_a_balancer_that_ends_idle_ones(
+    broker: Broker, stream: Streams
+) -> None:
+    target, idle_s = stream({}), 2.0
+    options = actorstream.ConnectionOptions(heartbeat_s=int(idle_s / 2), load_balancer_mode=True)
+    async with (
+        Balancer([broker], idle_s=idle_s) as balancer,
+        actorstream.connect(balancer.uri, options=options) as client,
+        watching(client) as seen,
+    ):
+        producer, consumer = await client.producer(target), await client.consumer(target, "first")
+        quiet_until = time.monotonic() + 2.5 * idle_s
+        await until(lambda: time.monotonic() > quiet_until, "it was quiet for longer than the balancer puts up with")
+        assert not [event for event in seen if isinstance(event, events.Disconnected)]
+        await producer.send_wait(b"0")
+        assert numbers(await take(consumer, 1)) == [0]
+        assert len(balancer.accepted) == 3
+
+
+async def test_f16_the_oldest_broker_says_who_it_is_too(oldest: Broker, oldest_stream: Streams) -> None:
+    target = oldest_stream({})
+    async with Balancer([oldest]) as balancer, actorstream.connect(balancer.uri, load_balancer_mode=True) as client:
+        producer, consumer = await client.producer(target), await client.consumer(target, "first")
+        await producer.send_wait(b"0")
+        assert numbers(await take(consumer, 1)) == [0]
+
+
 async def test_f15_a_resolver_leads_data_connections_where_it_says(broker: Broker, stream: Streams) -> None:
     target = stream({})
     asked: list[Endpoint] = []
@@ -72,28 +99,6 @@ async def test_f15_a_resolver_leads_data_connections_where_it_says(broker: Broke
             assert numbers(await take(consumer, 100)) == list(range(100, 200))
     assert set(asked) == {endpoint(broker)}
     assert len(asked) >= 4, "before each attempt, not once"
-
-
-async def test_f14_every_address_of_a_name_is_tried_and_the_name_looked_up_each_time(
-    broker: Broker, stream: Streams
-) -> None:
-    """localhost is ::1 and 127.0.0.1 here, and the broker listens on the second of them."""
-    target = stream({})
-    loop = asyncio.get_running_loop()
-    port = urlsplit(broker.uri).port
-    looked_up: list[str] = []
-    real = loop.getaddrinfo
-
-    async def two_addresses(host: str, *arguments: object, **options: object) -> object:
-        looked_up.append(host)
-        dead = await real("127.0.0.9", *arguments, **options)  # type: ignore[arg-type]
-        return [*dead, *await real("127.0.0.1", *arguments, **options)]  # type: ignore[arg-type]
-
-    loop.getaddrinfo = two_addresses  # type: ignore[method-assign, assignment]
-    async with actorstream.connect(f"rabbitmq-stream://localhost:{port}") as client:
-        producer = await client.producer(target)
-        await producer.send_wait(b"x")
-    assert len(looked_up) >= 2
 
 
 async def test_f16_in_a_cluster_publishers_get_to_the_leader_and_consumers_to_a_member(
