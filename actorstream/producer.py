@@ -25,6 +25,9 @@ from actorstream.options import ProducerOptions
 if TYPE_CHECKING:
     from actorstream.client import Client
 
+FENCE_CHECK_S = 1.0
+"""How long `close` may wait for the broker's word on whether somebody else has used the producer's name."""
+
 
 class Producer(BaseProducer):
     """Publishes to one stream; made by `Client.producer`. Safe for any number of tasks on the loop that made it.
@@ -192,7 +195,8 @@ class Producer(BaseProducer):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._until(lambda: not self._outbox.undecided)
-                if self._outbox.confirmed and self._ref is not None:
+            if self.name and self._outbox.confirmed and self._ref is not None:
+                async with asyncio.timeout(min(timeout, FENCE_CHECK_S)):
                     with contextlib.suppress(Closed):
                         await call(self._ref, m.CheckFence(), dead=Closed)
 

@@ -51,6 +51,8 @@ class ProducerFactory(HandleFactory):
             InvalidArgument: an option that is none, or a name that an open producer of this stream has; one that is
                 being closed is waited for.
             StreamDoesNotExist, AccessRefused, …: what the broker says.
+            UnsupportedByBroker: there is a function for filter values, and the broker does not know them.
+            CompressionError: the codec for sub-entries is not installed.
             RequestTimeout: not started in time.
         """
         producer = self._new_producer(stream, ProducerOptions(name=name, **options), on_confirm)

@@ -49,34 +49,37 @@ class Outgoing:
         count, size: entries, and their bytes.
     """
 
-    __slots__ = ("count", "parts", "size")
+    __slots__ = ("_ids", "_version", "_wires", "count", "parts", "size")
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, list[int], list[bytes]]] = []
         self.count = 0
         self.size = 0
+        self._version = 0
+        self._ids: list[int] = []
+        self._wires: list[bytes] = []
 
     def append(self, version: int, publishing_id: int, wire: bytes) -> None:
         """Put one behind the others."""
-        _, ids, wires = self._part(version)
-        ids.append(publishing_id)
-        wires.append(wire)
+        if version != self._version:
+            self._begin(version)
+        self._ids.append(publishing_id)
+        self._wires.append(wire)
         self.count += 1
         self.size += len(wire)
 
     def extend(self, version: int, ids: Sequence[int], wires: Sequence[bytes]) -> None:
         """Put many behind the others."""
-        _, all_ids, all_wires = self._part(version)
-        all_ids.extend(ids)
-        all_wires.extend(wires)
+        if version != self._version:
+            self._begin(version)
+        self._ids.extend(ids)
+        self._wires.extend(wires)
         self.count += len(ids)
         self.size += sum(map(len, wires))
 
-    def _part(self, version: int) -> tuple[int, list[int], list[bytes]]:
-        parts = self.parts
-        if not parts or parts[-1][0] != version:
-            parts.append((version, [], []))
-        return parts[-1]
+    def _begin(self, version: int) -> None:
+        self._version, self._ids, self._wires = version, [], []
+        self.parts.append((version, self._ids, self._wires))
 
 
 class Entries(Protocol):

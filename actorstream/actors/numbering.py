@@ -20,22 +20,19 @@ class Numbering:
             "none" (F27).
         last_sent: the highest that was sent; -1 when none was.
         stored: the highest that the broker had when it was last asked; 0 for none.
+        is_given: whether the sender gives the ids.
     """
 
     def __init__(self) -> None:
         self.last = 0
         self.last_sent = -1
         self.stored = 0
+        self.is_given = False
         self._last_given = -1
-
-    @property
-    def is_given(self) -> bool:
-        """Whether the sender gives the ids."""
-        return self._last_given >= 0
 
     def check_counted(self) -> None:
         """Raise InvalidArgument for an entry that has no id although others of the producer had."""
-        if self._last_given >= 0:
+        if self.is_given:
             raise InvalidArgument("this producer's publishing ids are given by its user: give one with each message")
 
     def give(self, publishing_id: object, *, is_first: bool) -> None:
@@ -48,13 +45,14 @@ class Numbering:
         if not is_integer or not 0 <= publishing_id <= PUBLISHING_ID_MAX:  # type: ignore[operator]
             raise InvalidArgument(f"a publishing id is an integer from 0 to 2**64-1, not {publishing_id!r}")
         assert isinstance(publishing_id, int)
-        if not is_first and self._last_given < 0:
+        if not is_first and not self.is_given:
             raise InvalidArgument("this producer counts its publishing ids itself: give one from the first message on")
         if publishing_id <= self._last_given:
             raise InvalidArgument(
                 f"publishing id {publishing_id} does not exceed the one before it ({self._last_given}): "
                 "the broker would take the message for a duplicate and drop it"
             )
+        self.is_given = True
         self._last_given = publishing_id
 
     def used(self, publishing_id: int) -> None:

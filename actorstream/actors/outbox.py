@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import accumulate
 
 from actorstream.actors.batch import Run
 from actorstream.actors.entries import NEVER, Entries, Failure, Lot, Outgoing, Settlement
@@ -121,16 +123,18 @@ class Outbox:
             BrokerAway: there is no connection, and the producer's option says to fail then.
             InvalidArgument: the publishing id does not fit.
         """
+        size = len(receipt.wire)
         with self._offering:
-            self._check_open()
-            size = len(receipt.wire)
-            if not self.room.fits(receipt.messages, size):
-                return None
-            if receipt.given_id is None:
-                self.numbering.check_counted()
-            else:
+            if self._ended or not self._attached:
+                self._check_open()
+            if receipt.given_id is not None:
+                if not self.room.fits(receipt.messages, size):
+                    return None
                 self.numbering.give(receipt.given_id, is_first=not self.room.accepted)
-            self.room.take(receipt.messages, size)
+            elif self.numbering.is_given:
+                self.numbering.check_counted()
+            if not self.room.take_if_fits(receipt.messages, size):
+                return None
             return self._accept(receipt)
 
     def offer_many(self, wires: Sequence[bytes], version: int, deadline: float) -> tuple[list[Run], bool] | None:
@@ -145,10 +149,13 @@ class Outbox:
         with self._offering:
             self._check_open()
             self.numbering.check_counted()
-            count = self.room.how_many(map(len, wires))
+            sizes = list(map(len, wires))
+            count = self.room.how_many(sizes)
             if not count:
                 return None
-            runs = list(_runs(wires[:count], version, deadline))
+            runs = [
+                Run(list(wires[start:end]), version=version, deadline=deadline) for start, end in _parts(sizes[:count])
+            ]
             self.room.take(count, sum(run.size for run in runs))
             wakes = [self._accept(run) for run in runs]
             # Any of them, not the first alone: another thread may have taken all that was there in between.
@@ -230,12 +237,14 @@ class Outbox:
         return outgoing
 
     def _take_lots(self, outgoing: Outgoing, dropped: Settlement) -> None:
-        queue, limit, numbering = self._queue, self._limit, self.numbering
+        queue, window, limit, last_id = self._queue, self._window, self._limit, self.numbering.last
         while queue and outgoing.count < FLUSH_MESSAGES and outgoing.size < FLUSH_BYTES:
             lot = queue[0]
             if not self._lowered or lot.drop_above(limit, self._too_large, dropped):
-                numbering.used(lot.enter(self._window, numbering.last, outgoing))
+                last_id = lot.enter(window, last_id, outgoing)
             queue.popleft()  # only now: another thread that looks finds it in the one or in the other
+        if outgoing.count:
+            self.numbering.used(last_id)
 
     def _take_groups(self, grouping: Grouping, outgoing: Outgoing, dropped: Settlement) -> None:
         queue = self._queue
@@ -382,13 +391,13 @@ class Outbox:
             self.changed.ring()
 
 
-def _runs(wires: Sequence[bytes], version: int, deadline: float) -> Iterable[Run]:
-    """Lots of what one flush takes: so a flush never has to divide one."""
-    start = 0
-    while start < len(wires):
-        end, size = start, 0
-        while end < len(wires) and end - start < FLUSH_MESSAGES and size < FLUSH_BYTES:
-            size += len(wires[end])
-            end += 1
-        yield Run(list(wires[start:end]), version=version, deadline=deadline)
+def _parts(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """From and up to: what one flush takes, so that a flush never has to divide a lot."""
+    parts: list[tuple[int, int]] = []
+    start, ends = 0, list(accumulate(sizes))
+    while start < len(sizes):
+        before = ends[start] - sizes[start]
+        end = min(start + FLUSH_MESSAGES, bisect_left(ends, before + FLUSH_BYTES, start) + 1, len(sizes))
+        parts.append((start, end))
         start = end
+    return parts

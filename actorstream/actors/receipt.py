@@ -167,7 +167,8 @@ class Receipt:
         into.released += self.messages
         into.released_bytes += len(self.wire)
         self.wire = b""  # whoever keeps the receipt keeps no message
-        self.decide_part(0, 1, failure, into)
+        if not self._settled:
+            self.decide_part(0, 1, failure, into)
 
     def decide_part(self, start: int, end: int, failure: Failure | None, into: Settlement) -> None:  # noqa: ARG002
         """See `Lot`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from actorstream.actors.future import LoopFuture
 
@@ -43,9 +43,11 @@ class Room:
         """Whether an entry of so many messages and bytes would get in now. One above a bound gets in alone."""
         return _fits(self, self.held, self.held_bytes, messages, size)
 
-    def how_many(self, sizes: Iterable[int]) -> int:
+    def how_many(self, sizes: Sequence[int]) -> int:
         """How many of these messages, from the first on, would get in now, one after the other."""
         held, held_bytes, count = self.held, self.held_bytes, 0
+        if held + len(sizes) <= self.max_messages and held_bytes + sum(sizes) <= self.max_bytes:
+            return len(sizes)
         for size in sizes:
             if not _fits(self, held, held_bytes, 1, size):
                 break
@@ -56,6 +58,17 @@ class Room:
         """They come in."""
         self.accepted += messages
         self._accepted_bytes += size
+
+    def take_if_fits(self, messages: int, size: int) -> bool:
+        """They come in, if there is room for them; in one step, since most messages come one by one."""
+        held = self.accepted - self._released
+        if held and (
+            held + messages > self.max_messages or self._accepted_bytes - self._released_bytes + size > self.max_bytes
+        ):
+            return False
+        self.accepted += messages
+        self._accepted_bytes += size
+        return True
 
     def release(self, messages: int, size: int) -> None:
         """They go out: whoever is next in the queue may come in."""

@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+import actorstream
 from actorstream import Producer
 from actorstream.actors import publisher
-from actorstream.errors import Closed, InvalidArgument, PublisherFenced
+from actorstream.actors.future import LoopFuture
+from actorstream.errors import Closed, InvalidArgument, PublisherFenced, Unconfirmed
 from lab.broker import Broker
 from tests.broker.reading import connected, numbered, read
 from tests.conftest import Streams
@@ -81,6 +83,8 @@ async def send_until_closed(producer: Producer) -> BaseException | None:
                 await producer.send_wait(b"dropped")
             except Closed as closed:
                 return closed.__cause__
+            except Unconfirmed:
+                pass  # it was on its way when the producer ended
             await asyncio.sleep(0.01)
 
 
@@ -128,3 +132,15 @@ async def test_who_gives_the_ids_may_share_a_name_as_long_as_both_mean_the_same(
             publish(await one.producer(name, name="me")), publish(await other.producer(name, name="me"))
         )
         assert [message.body for message in await read(one, name)] == numbered(200, 1)
+
+
+async def test_i14_close_does_not_wait_for_a_broker_that_does_not_answer_who_owns_a_name(
+    broker: Broker, stream: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actorstream.producer, "FENCE_CHECK_S", 0.05)
+    monkeypatch.setattr(publisher.Publisher, "_check_fence", lambda _: LoopFuture())
+    async with connected(broker) as client:
+        producer = await client.producer(stream({}), name="me")
+        await producer.send_wait(b"x")
+        async with asyncio.timeout(2):
+            await producer.close()
