@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -340,22 +341,31 @@ class Consumer(Reader, NamedConsumer):
         """Leave the broker and end the iteration: nothing is delivered any more, not even what has arrived.
 
         With a name, the last completed offset is stored before, and read back; should that not be possible within the
-        client's `close_timeout_s`, it is logged. Bounded; safe to call again, and from several tasks.
+        client's `close_timeout_s`, it is logged. A single active consumer gives the handlers of `run` that time, too,
+        to finish what they have in hand, so that whoever takes over does not repeat it. Bounded; safe to call again,
+        and from several tasks.
         """
+        await asyncio.shield(self._close_soon(wait=self._is_handled_elsewhere))
+
+    def _close_soon(self, *, wait: bool) -> asyncio.Task[None]:
         if self._closing is None:
             if self._closed is None:
                 self._closed = Closed(f"the consumer of {self._stream!r} was closed")
                 self._messages = []
             self._state.deliveries.close(self._closed)
-            self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
+            self._closing = asyncio.ensure_future(self._close(wait=wait))
+        return self._closing
 
-    async def _close(self) -> None:
+    async def _close(self, *, wait: bool) -> None:
         try:
+            if self._gate is not None and wait:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._client._close_timeout_s):  # noqa: SLF001 - see `_gone`
+                        await self._gate.empty()
             if self._tracking is not None:
                 await self._tracking.flush()
         finally:
-            await self._client._stop_child(self)  # noqa: SLF001 - see `_gone`
+            await self._client._stop_child(self)  # noqa: SLF001 - likewise
 
     @property
     def _is_open(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -28,9 +29,14 @@ if TYPE_CHECKING:
 LOOK_AFTER_S = 0.25
 """How often an actor that owes an acknowledgement is looked after: it may have died, and nobody tells us of that."""
 
+_within: contextvars.ContextVar[tuple[Reader, ...]] = contextvars.ContextVar("within", default=())
+"""The readers one of whose handlers this is, or was called by."""
+
 
 class Reader(ABC):
     """What can be read in these ways; see the module. By one task at a time, on the loop that made it."""
+
+    _runs = 0
 
     @property
     @abstractmethod
@@ -168,13 +174,24 @@ class Reader(ABC):
         or is cancelled (and with it the handlers; a thread is waited for), everything from that message on comes again,
         to whatever iterates next: `position` names it.
         """
-        await handling.consume(
-            self,
-            self._make_producer,
-            handler,
-            on_error or ErrorPolicy(),
-            handling.Workers(count=workers, key=key, threads=threads, max_in_flight=max_in_flight),
-        )
+        outside = _within.set((*_within.get(), self))  # the tasks of handlers have it from here
+        self._runs += 1
+        try:
+            await handling.consume(
+                self,
+                self._make_producer,
+                handler,
+                on_error or ErrorPolicy(),
+                handling.Workers(count=workers, key=key, threads=threads, max_in_flight=max_in_flight),
+            )
+        finally:
+            self._runs -= 1
+            _within.reset(outside)
+
+    @property
+    def _is_handled_elsewhere(self) -> bool:
+        """Whether handlers are at work that may be waited for: not the one that asks."""
+        return self._runs > 0 and self not in _within.get()
 
     async def deliver_to(self, ref: Tellable, *, max_size: int | None = None) -> None:
         """Tell an actor the messages, batch by batch, each after it acknowledged the one before.

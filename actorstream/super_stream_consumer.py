@@ -141,15 +141,21 @@ class SuperStreamConsumer(Reader):
 
     def take(self) -> Message | None:
         """See `Reader`."""
-        return self._merge.take()
+        return None if self._completes_the_last() else self._merge.take()
 
     def take_ahead(self) -> tuple[Message, Progress] | None:
         """See `Reader`."""
-        return self._merge.take_ahead()
+        return None if self._completes_the_last() else self._merge.take_ahead()
 
     def take_batch(self, max_size: int | None) -> list[Message]:
         """See `Reader`: messages of one partition."""
-        return self._merge.take_batch(max_size)
+        return [] if self._completes_the_last() else self._merge.take_batch(max_size)
+
+    def _completes_the_last(self) -> bool:
+        """Whether it was closed: nothing of any partition is handed out then, and what was is completed."""
+        if self._closed is not None:
+            self.complete()
+        return self._closed is not None
 
     def complete(self) -> None:
         """What was dispatched last is completed."""
@@ -317,15 +323,16 @@ class SuperStreamConsumer(Reader):
         if self._closing is None:
             if self._closed is None:
                 self._closed = Closed(f"the consumer of super stream {self._super_stream!r} was closed")
-            self._closing = asyncio.ensure_future(self._close())
+            self._closing = asyncio.ensure_future(self._close(wait=self._is_handled_elsewhere))
         await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
+    async def _close(self, *, wait: bool) -> None:
         try:
             for task in self._working:
                 task.cancel()
             await self._merge.close()
-            await asyncio.gather(*(part.close() for part in self._parts.values()), return_exceptions=True)
+            closing = [part._close_soon(wait=wait) for part in self._parts.values()]
+            await asyncio.gather(*closing, return_exceptions=True)
             await asyncio.gather(*self._working, return_exceptions=True)
         finally:
             await self._client._stop_child(self)

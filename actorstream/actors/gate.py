@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from actorstream.actors.future import LoopFuture
@@ -18,11 +19,12 @@ class Gate:
     shuts, and looks then: so at least one of them sees the other, without a lock on every message.
     """
 
-    __slots__ = ("_admitted", "_emptied", "_inside")
+    __slots__ = ("_admitted", "_emptied", "_inside", "_lock")
 
     def __init__(self) -> None:
         self._admitted: Progress | None = None
         self._inside = 0
+        self._lock = threading.Lock()
         self._emptied: LoopFuture[None] | None = None
 
     @property
@@ -46,6 +48,16 @@ class Gate:
         if self._inside == 0 and self._emptied is not None:
             self._emptied.try_set()
 
+    def empty(self) -> LoopFuture[None]:
+        """Settled once nothing is in hand; from any thread, and for all who wait."""
+        with self._lock:
+            if self._emptied is None or self._emptied.done():
+                self._emptied = LoopFuture()
+            emptied = self._emptied
+        if self._inside == 0:
+            emptied.try_set()
+        return emptied
+
     # The tree's side
 
     def admit(self, progress: Progress) -> None:
@@ -55,10 +67,3 @@ class Gate:
     def shut(self) -> None:
         """Hand out nothing any more."""
         self._admitted = None
-
-    def empty(self) -> LoopFuture[None]:
-        """Settled once nothing is in hand; one wait at a time."""
-        self._emptied = emptied = LoopFuture[None]()
-        if self._inside == 0:
-            emptied.try_set()
-        return emptied

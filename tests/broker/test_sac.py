@@ -1,13 +1,14 @@
 """Single active consumers on a real broker: one reads, and who takes over goes on where the last one stopped."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from actorstream import Activation, Client, Consumer, Message, errors, events, offset
+from actorstream import Activation, Client, Consumer, Message, SuperStreamConsumer, errors, events, offset
 from lab.broker import Broker
 from tests.broker.reading import connected, numbered, numbers, publish, take, until, watching
 from tests.conftest import Streams
@@ -236,3 +237,176 @@ async def test_handlers_in_parallel_finish_before_another_member_takes_over(brok
             await second.close()
             await asyncio.gather(*running)
     assert sorted(set(handled["first"] + handled["second"])) == list(range(40))
+
+
+# Super streams
+
+
+@asynccontextmanager
+async def super_stream(client: Client, name: str) -> AsyncIterator[list[str]]:
+    """Three partitions of a hundred messages each."""
+    await client.create_super_stream(name)
+    try:
+        partitions = list(await client.partitions(name))
+        for partition in partitions:
+            await publish(client, partition, numbered(100), chunk=20)
+        yield partitions
+    finally:
+        await client.delete_super_stream(name, missing_ok=True)
+
+
+class Reading:
+    """A member that reads in the background, and finishes what it has in hand before it goes."""
+
+    def __init__(self, consumer: SuperStreamConsumer) -> None:
+        self.consumer = consumer
+        self.seen: list[tuple[str, int]] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.task = asyncio.create_task(consumer.run(self.handle))
+
+    async def handle(self, message: Message) -> None:
+        await self.go_on.wait()
+        await asyncio.sleep(0.001)
+        self.seen.append((message.stream, message.offset))
+
+    async def close(self) -> None:
+        await self.consumer.close()
+        await self.task
+
+
+@asynccontextmanager
+async def reading(client: Client, name: str, **options: Any) -> AsyncIterator[Reading]:
+    consumer = await client.super_stream_consumer(name, "first", name=GROUP, single_active=True, **options)
+    one = Reading(consumer)
+    try:
+        yield one
+    finally:
+        one.go_on.set()
+        await one.close()
+
+
+def shares(*members: Reading) -> list[str]:
+    """The partitions that have a reader, each as often as it has one."""
+    return sorted(partition for one in members for partition in one.consumer.active_partitions)
+
+
+def processed(*members: Reading) -> list[tuple[str, int]]:
+    return sorted(each for one in members for each in one.seen)
+
+
+async def test_f66_f67_members_share_the_partitions_and_hand_them_over_without_repeating_anything(
+    broker: Broker, stream: Streams
+) -> None:
+    name = stream()
+    async with (
+        connected(broker) as client,
+        connected(broker) as other,
+        super_stream(client, name) as partitions,
+        reading(client, name) as first,
+    ):
+        await until(lambda: shares(first) == partitions, "one member has all")
+        async with reading(client, name) as second, reading(other, name) as third:
+            await until(lambda: shares(first, second, third) == partitions, "each partition has a reader")
+            assert all(len(one.consumer.active_partitions) == 1 for one in (first, second, third))
+            await until(lambda: len(processed(first, second, third)) >= 150, "some are processed")
+            await second.close()
+            await until(lambda: shares(first, third) == partitions, "two members share what three had")
+        await until(lambda: shares(first) == partitions, "one member has all again")
+        await until(lambda: len(processed(first, second, third)) >= 300, "all are processed")
+        wanted = sorted((partition, offset) for partition in partitions for offset in range(100))
+        assert processed(first, second, third) == wanted
+
+
+async def test_f66_a_member_that_does_not_finish_in_time_lets_go_all_the_same(broker: Broker, stream: Streams) -> None:
+    name = stream()
+    async with (
+        connected(broker) as client,
+        connected(broker) as other,
+        super_stream(client, name) as partitions,
+        watching(client) as seen,
+        reading(client, name, hand_over_timeout_s=0.3) as first,
+    ):
+        first.go_on.clear()
+        await until(lambda: shares(first) == partitions, "one member has all")
+        async with reading(other, name) as second:
+            await until(lambda: second.consumer.active, "another one has a share")
+            await until(lambda: len(shares(first, second)) == 3, "all are shared")
+            first.go_on.set()
+            await until(lambda: len(set(processed(first, second))) == 300, "all are processed")
+            unclean = [one for one in seen if isinstance(one, events.SacDeactivated) and not one.clean]
+            repeats = len(processed(first, second)) - 300
+            assert repeats <= 1, "more than what was in hand is repeated"
+            assert len(unclean) <= 1
+            assert not unclean or "not finished within 0.3 s" in unclean[0].reason
+
+
+async def test_members_of_one_client_are_told_apart(broker: Broker, stream: Streams) -> None:
+    name = stream()
+    async with (
+        connected(broker) as client,
+        super_stream(client, name) as partitions,
+        reading(client, name) as first,
+        reading(client, name) as second,
+    ):
+        await until(lambda: shares(first, second) == partitions, "they share the partitions")
+        await until(lambda: len(processed(first, second)) == 300, "all are processed")
+        coordinators = [
+            node
+            for child in (await client.tree()).children
+            if child.name == "super_streams"
+            for node in child.children
+            if node.kind == "SacCoordinator"
+        ]
+        roles = sorted(str(node.details[partition]) for node in coordinators for partition in partitions)
+        assert roles == ["active"] * 3 + ["inactive"] * 3
+
+
+async def test_close_waits_for_a_handler_and_not_for_itself(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    async with connected(broker) as client:
+        await publish(client, name, numbered(3))
+        async with member(client, name) as consumer:
+
+            async def handle(message: Message) -> None:
+                if message.offset == 1:
+                    async with asyncio.timeout(2):
+                        await consumer.close()
+
+            await consumer.run(handle)
+        assert await client.query_offset(GROUP, name) == 0
+        handled = asyncio.Event()
+        async with member(client, name) as consumer:
+
+            async def linger(_message: Message) -> None:
+                handled.set()
+                await asyncio.sleep(0.3)
+
+            running = asyncio.create_task(consumer.run(linger))
+            await handled.wait()
+            await consumer.close()
+            await running
+        assert await client.query_offset(GROUP, name) == 1
+
+
+@pytest.mark.parametrize("fault", ["its connection is closed", "its stream restarts"])
+async def test_f69_a_member_that_is_cut_off_goes_on_as_the_group_says(
+    chaos: Broker, chaos_stream: Streams, fault: str
+) -> None:
+    """Alone in its group, it repeats and skips nothing, however often that happens."""
+    name, title = chaos_stream({}), f"sac-{time.time_ns()}"
+    async with connected(chaos, title) as client, connected(chaos) as other, watching(client) as seen:
+        async with member(client, name) as consumer:
+            got: list[int] = []
+            for turn in range(3):
+                await publish(other, name, numbered(30, 30 * turn), chunk=10)
+                got += numbers(await take(consumer, 15))
+                if fault == "its connection is closed":
+                    await asyncio.to_thread(chaos.management.close_connections, f"{title}-consumer")
+                else:
+                    await asyncio.to_thread(chaos.restart_stream, name)
+                got += numbers(await take(consumer, 15, within_s=30))
+            assert got == list(range(90))
+        lost = [one for one in seen if isinstance(one, events.SacDeactivated)]
+        assert len(lost) >= 3
+        assert not any(one.clean for one in lost)
