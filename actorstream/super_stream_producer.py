@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from actorstream.actors import messages as m
@@ -14,24 +14,20 @@ from actorstream.actors.batch import BatchReceipt
 from actorstream.actors.calls import call, tell
 from actorstream.actors.encoding import Body
 from actorstream.actors.receipt import Receipt
-from actorstream.actors.router import SuperStreamState
+from actorstream.actors.router import Outlet, SuperStreamState
 from actorstream.actors.tree import Gone, Tree
 from actorstream.base_producer import BaseProducer
 from actorstream.compression import Compression
 from actorstream.errors import (
     ActorStreamError,
     Closed,
-    InvalidArgument,
-    OutboxFull,
     PartitionsChanged,
-    PublisherFenced,
-    PublishError,
-    Unconfirmed,
 )
 from actorstream.options import OnPartitionsChanged, SuperStreamProducerOptions
 from actorstream.options.checks import require
+from actorstream.partition_producers import PartitionProducers, all_of, offer, offer_when_room
 from actorstream.producer import Producer
-from actorstream.routed_receipt import RoutedBatchReceipt, receipt_of_all
+from actorstream.routed_receipt import RoutedBatchReceipt
 from actorstream.routing import Ask, RoutingTable
 
 if TYPE_CHECKING:
@@ -43,10 +39,9 @@ T = TypeVar("T")
 class SuperStreamProducer(BaseProducer):
     """Publishes to a super stream; made by `Client.super_stream_producer`. Used like a `Producer`.
 
-    Behind it is one producer for each partition, all of them started together: so a partition that may not be written
-    to is told at the start and not by a later message, and none begins with a connection of its own to be made. Each
-    has the bounds and the deadlines of the options to itself, and recovers by itself: while one partition has no
-    leader, `send` goes on for the others, and for this one queues up to its bounds.
+    Behind it is one producer for each partition. Each has the bounds and the deadlines of the options to itself, and
+    recovers by itself: while one partition has no leader, `send` goes on for the others, and for this one queues up to
+    its bounds.
 
     Order: messages reach each partition in the order in which `send` accepted them.
     A message that is routed to several partitions counts once for each of them, in `confirmed` and the like.
@@ -64,19 +59,17 @@ class SuperStreamProducer(BaseProducer):
         self._client = client
         self._table = table
         self._options = options
-        self._make = make
         self._loop = asyncio.get_running_loop()
+        self._outlet = Outlet(table)
         self._state = SuperStreamState(
             super_stream=table.super_stream,
             refresh_s=options.refresh_s,
             routes=table.routes,
             on_changed=self._told_of_change,
+            outlet=self._outlet,
         )
         self._router: m.Ref | None = None
-        # By partition, also of those that are not in use any more; replaced when it changes: any thread may read it.
-        self._producers: dict[str, Producer] = {}
-        self._replaced: list[Producer] = []
-        self._refusal: ActorStreamError | None = None
+        self._producers = PartitionProducers(make, client._begin, self._partition_gone)
         self._wanted: tuple[str, ...] = ()
         self._following: asyncio.Task[None] | None = None
 
@@ -93,28 +86,24 @@ class SuperStreamProducer(BaseProducer):
     @property
     def unsettled(self) -> int:
         """Messages accepted that have no outcome yet."""
-        return sum(producer.unsettled for producer in self._all)
+        return sum(producer.unsettled for producer in self._producers.all)
 
     @property
     def confirmed(self) -> int:
         """Messages confirmed so far."""
-        return sum(producer.confirmed for producer in self._all)
+        return sum(producer.confirmed for producer in self._producers.all)
 
     @property
     def failed(self) -> int:
         """Messages that ended refused or unconfirmed so far."""
-        return sum(producer.failed for producer in self._all)
+        return sum(producer.failed for producer in self._producers.all)
 
     @property
     def ref(self) -> m.Ref:
-        """The router; valid across restarts, dead once the producer is closed."""
+        """The router, which takes `Publish` too; valid across restarts, dead once the producer is closed."""
         if self._router is None:
             raise Closed(f"the producer of super stream {self.super_stream!r} was never started")
         return self._router
-
-    @property
-    def _all(self) -> list[Producer]:
-        return [*self._replaced, *self._producers.values()]
 
     # Sending ------------------------------------------------------------------------------------------------------
 
@@ -137,7 +126,7 @@ class SuperStreamProducer(BaseProducer):
         if len(producers) == 1:
             return await producers[0].send(message, publishing_id=publishing_id, filter_value=filter_value)
         await self._let_others_work(len(producers))
-        return await self._offer([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
+        return await offer_when_room([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
 
     def try_send(
         self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
@@ -153,8 +142,8 @@ class SuperStreamProducer(BaseProducer):
         if isinstance(targets, Ask):
             tell(self._router, m.Route(targets.key))
             return None
-        producers = self._producers_of(targets)
-        return _offer_to_all([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
+        producers = self._producers.of(targets)
+        return offer([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
 
     async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """Queue many messages, and return one receipt for all of them as soon as they are accepted.
@@ -168,7 +157,7 @@ class SuperStreamProducer(BaseProducer):
         """
         count, batches = await self._sorted(messages)
         wires = [producer._encode_all(batch) for producer, (_, batch) in batches.items()]
-        runs = await _all_of(producer._offer_all(one) for producer, one in zip(batches, wires, strict=True))
+        runs = await all_of(producer._offer_all(one) for producer, one in zip(batches, wires, strict=True))
         places = [places for places, _ in batches.values()]
         return RoutedBatchReceipt(count, list(zip(places, runs, strict=True)))
 
@@ -194,16 +183,7 @@ class SuperStreamProducer(BaseProducer):
             (producer, producer._encode_sub_entry(batch, compression, publishing_id))
             for producer, (_, batch) in batches.items()
         ]
-        return await self._offer(parts, count)
-
-    async def _offer(self, parts: Sequence[tuple[Producer, Receipt]], messages: int = 1) -> Receipt:
-        """Have all parts accepted, once all of them find room."""
-        while (receipt := _offer_to_all(parts, messages)) is None:
-            for producer, part in parts:
-                if not producer._fits(part):
-                    await producer._until_room(part)
-                    break
-        return receipt
+        return await offer_when_room(parts, count)
 
     async def _sorted(self, messages: Iterable[Body]) -> tuple[int, dict[Producer, tuple[list[int], list[Body]]]]:
         """How many messages there are; and by producer, those that go there, with their places among all."""
@@ -223,7 +203,7 @@ class SuperStreamProducer(BaseProducer):
         Raises:
             TimeoutError: not within so many seconds; the messages go on.
         """
-        await _all_of(producer.flush(timeout) for producer in self._all)
+        await all_of(producer.flush(timeout) for producer in self._producers.all)
 
     async def last_publishing_id(self) -> int:
         """The publishing id after which to go on with ids of one's own, after a restart; 0 for the beginning.
@@ -245,7 +225,7 @@ class SuperStreamProducer(BaseProducer):
             InvalidArgument: the producer has no name.
         """
         partitions = self.partitions
-        ids = await _all_of(self._producers[name].last_publishing_id() for name in partitions)
+        ids = await all_of(producer.last_publishing_id() for producer in self._producers.of(partitions))
         return dict(zip(partitions, ids, strict=True))
 
     # Routing ------------------------------------------------------------------------------------------------------
@@ -257,7 +237,7 @@ class SuperStreamProducer(BaseProducer):
             route = await call(self.ref, m.Route(targets.key))
             self._check()
             targets = self._table.accept(targets.key, route)
-        return self._producers_of(targets)
+        return self._producers.of(targets)
 
     def _find(self, message: Body) -> tuple[str, ...] | Ask:
         self._check()
@@ -266,15 +246,7 @@ class SuperStreamProducer(BaseProducer):
     def _check(self) -> None:
         if self._closed is not None:
             raise Closed(f"the producer of super stream {self.super_stream!r} is closed") from self._closed
-        if self._refusal is not None:
-            raise self._refusal
-
-    def _producers_of(self, partitions: Iterable[str]) -> list[Producer]:
-        producers = [self._producers[partition] for partition in partitions]
-        for producer in producers:
-            if not producer._is_open:  # told before any partition gets the message
-                raise Closed(f"partition {producer.stream!r} cannot be published to any more") from producer._closed
-        return producers
+        self._outlet.check()
 
     # Partitions ---------------------------------------------------------------------------------------------------
 
@@ -284,34 +256,17 @@ class SuperStreamProducer(BaseProducer):
         await self._state.ready
         self._wanted = self._state.partitions
         await self._use(self._wanted)
-        await self._partitions_attached(asyncio.FIRST_COMPLETED, None)
+        await self._producers.attached(asyncio.FIRST_COMPLETED)
 
     async def _rest_attached(self, deadline: float | None) -> None:
         """Wait for all partitions, but not for ever: one without a leader must not hold up the others (F44)."""
         seconds = None if deadline is None else max(deadline - self._loop.time(), 0.0)
-        await self._partitions_attached(asyncio.FIRST_EXCEPTION, seconds)
-
-    async def _partitions_attached(self, until: str, seconds: float | None) -> None:
-        """Wait until one or all of them are; raises why one never will be."""
-        waiting = [asyncio.ensure_future(producer._attached()) for producer in self._producers.values()]
-        try:
-            done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=until)
-            for task in done:
-                task.result()
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await self._producers.attached(asyncio.FIRST_EXCEPTION, seconds)
 
     async def _use(self, partitions: tuple[str, ...]) -> None:
-        """Start what is missing, and spread messages over these partitions from now on."""
-        known = self._producers
-        new = {name: self._make(name) for name in partitions if name not in known or not known[name]._is_open}
-        for producer in new.values():
-            producer._on_gone = self._partition_gone
-        self._replaced.extend(known[name] for name in new if name in known)
-        self._producers = {**known, **new}
-        await _all_of(self._client._begin(producer) for producer in new.values())
+        """Spread messages over these partitions from now on."""
+        await self._producers.have(partitions)
+        self._outlet.publishers = self._producers.refs
         self._table.use(partitions)
 
     def _partition_gone(self) -> None:
@@ -326,7 +281,7 @@ class SuperStreamProducer(BaseProducer):
     def _on_change(self, partitions: tuple[str, ...]) -> None:
         if self._options.on_partitions_changed is OnPartitionsChanged.RAISE:
             known = self._table.partitions
-            self._refusal = PartitionsChanged(
+            self._outlet.refusal = PartitionsChanged(
                 self.super_stream,
                 tuple(name for name in partitions if name not in known),
                 tuple(name for name in known if name not in partitions),
@@ -342,10 +297,9 @@ class SuperStreamProducer(BaseProducer):
             try:
                 await self._use(self._wanted)
             except ActorStreamError as error:
-                self._refusal = error
+                self._outlet.refusal = error
                 return
-        for name in self._producers.keys() - set(self._table.partitions):
-            await self._producers[name].close()
+        await self._producers.close_all_but(self._table.partitions)
 
     # End ----------------------------------------------------------------------------------------------------------
 
@@ -356,10 +310,7 @@ class SuperStreamProducer(BaseProducer):
             if self._following is not None:
                 self._following.cancel()
                 await asyncio.gather(self._following, return_exceptions=True)
-            ends = await asyncio.gather(*(producer.close(timeout) for producer in self._all), return_exceptions=True)
-            for end in ends:
-                if isinstance(end, PublisherFenced):
-                    raise end
+            await self._producers.close(timeout)
         finally:
             try:
                 with contextlib.suppress(Closed):  # the whole tree is gone, and the router with it
@@ -378,32 +329,3 @@ class SuperStreamProducer(BaseProducer):
             f"<SuperStreamProducer of {self.super_stream!r}: {state}, {len(self.partitions)} partitions, "
             f"{self.confirmed} confirmed, {self.unsettled} unsettled>"
         )
-
-
-def _offer_to_all(parts: Sequence[tuple[Producer, Receipt]], messages: int = 1) -> Receipt | None:
-    """Have every partition accept its part, or none: None when one has no room. One receipt for all."""
-    if not all(producer._fits(part) for producer, part in parts):
-        return None
-    (first, part), *others = parts
-    if not first._offer(part):
-        return None
-    for producer, part in others:
-        # From here on, what goes wrong with one partition can only be the outcome of what another one has accepted:
-        # its producer ended, or another thread took its room, between the look and this.
-        try:
-            if not producer._offer(part):
-                part.settle(OutboxFull(f"partition {producer.stream!r} had no room left; another one has the message"))
-        except (PublishError, InvalidArgument) as error:
-            part.settle(error)
-        except ActorStreamError as error:
-            part.settle(Unconfirmed(f"partition {producer.stream!r} did not take it, and another one has it: {error}"))
-    return receipt_of_all([part for _, part in parts], messages=messages)
-
-
-async def _all_of(work: Iterable[Awaitable[T]]) -> list[T]:
-    """All results; all of it has ended when the first error is raised."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]

@@ -16,11 +16,12 @@ import pykka
 
 from actorstream import events
 from actorstream.actors import messages as m
+from actorstream.actors.answer import Answer
 from actorstream.actors.calls import tell
 from actorstream.actors.encoding import Encoder
 from actorstream.actors.entries import NEVER, Outgoing
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.mailbox import Publish, Published
+from actorstream.actors.mailbox import Publish
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.pool import PUBLISHING, lease, next_attachment
 from actorstream.actors.receipt import Receipt
@@ -199,29 +200,18 @@ class Publisher(StreamActor):
         return None
 
     def _publish(self, message: Publish) -> LoopFuture[None]:
-        """Publish for a user's actor: the outcome is the answer, and goes to `reply_to`; else a failure is an event."""
-        done: LoopFuture[None] = LoopFuture()
-
-        def settled(error: Exception | None) -> None:
-            if error is None:
-                done.try_set(None)
-            else:
-                done.try_set_exception(error)
-            if message.reply_to is not None:
-                try:
-                    message.reply_to.tell(Published(message.context, error))
-                except Exception as lost:  # noqa: BLE001 - the user's; no message may end the actor (F35)
-                    self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=error or lost))
-            elif error is not None:
-                self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=error))
-
+        """Publish for a user's actor, whatever becomes of it."""
+        answer = Answer(message, self._publish_failed)
         try:
             receipt = self._accept(message)
-        except Exception as error:  # noqa: BLE001 - likewise: it belongs to whoever sent it
-            settled(error)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever sent it, and ends no actor (F35)
+            answer.settle(error)
         else:
-            receipt.add_done_callback(lambda done_receipt: settled(done_receipt.error))
-        return done
+            receipt.add_done_callback(lambda done: answer.settle(done.error))
+        return answer.done
+
+    def _publish_failed(self, reason: BaseException) -> None:
+        self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=reason))
 
     def _accept(self, message: Publish) -> Receipt:
         receipt = self._encoder.receipt(self._outbox, message.body, message.publishing_id, message.filter_value)

@@ -9,20 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from actorstream import events
 from actorstream.actors import messages as m
-from actorstream.actors.calls import call
+from actorstream.actors.answer import Answer, Gathering
+from actorstream.actors.calls import call, tell
 from actorstream.actors.future import LoopFuture
+from actorstream.actors.mailbox import Publish, Published
 from actorstream.actors.runtime import StreamActor, Timer
-from actorstream.errors import ActorStreamError, StreamDoesNotExist
-from actorstream.routing import Routes
+from actorstream.errors import ActorStreamError, Closed, StreamDoesNotExist
+from actorstream.routing import Ask, Routes, RoutingTable
 from actorstream.wire import commands as c
 
 JITTER = 0.2
 """Many clients should not look in step: each pause is longer or shorter by up to this part of it."""
+
+
+@dataclass(slots=True)
+class Outlet:
+    """What a router needs besides, to publish for a user's actors.
+
+    Attributes:
+        table: where messages go.
+        publishers: who publishes to each partition; replaced, and never changed.
+        refusal: why nothing is published any more, if the owner says so.
+    """
+
+    table: RoutingTable
+    publishers: Mapping[str, m.Ref] = field(default_factory=dict)
+    refusal: ActorStreamError | None = None
+
+    def check(self) -> None:
+        """Raise the refusal, if there is one."""
+        if self.refusal is not None:
+            raise self.refusal.with_traceback(None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +56,7 @@ class SuperStreamState:
         refresh_s: seconds between two looks at the partitions.
         routes: what the broker has said of keys. Forgotten with each look, since a binding may have changed.
         on_changed: called on the tree's loop with all partitions when they are other ones than at the look before.
+        outlet: for a producer's router.
         partitions: as the broker ordered them at the last look; () before the first.
         ready: set with the first look.
     """
@@ -42,6 +65,7 @@ class SuperStreamState:
     refresh_s: float
     routes: Routes
     on_changed: Callable[[tuple[str, ...]], None]
+    outlet: Outlet | None = None
     partitions: tuple[str, ...] = ()
     ready: LoopFuture[None] = field(default_factory=LoopFuture)
 
@@ -80,6 +104,8 @@ class SuperStreamRouter(StreamActor):
                 return self._route(key)
             case m.RefreshPartitions():
                 self._look()
+            case Publish() if self._state.outlet is not None:
+                return self._publish(message, self._state.outlet)
             case _:
                 return super().on_receive(message)
         return None
@@ -153,3 +179,44 @@ class SuperStreamRouter(StreamActor):
             reply.try_set(response.streams)
         finally:
             self._asked.pop(key, None)
+
+    # Publishing, for a user's actors --------------------------------------------------------------------------------
+
+    def _publish(self, message: Publish, outlet: Outlet) -> LoopFuture[None]:
+        """Have the publishers of its partitions publish a message, whatever becomes of it."""
+        answer = Answer(message, self._publish_failed)
+
+        def forward() -> None:
+            outlet.check()
+            targets = outlet.table.find(message.body)
+            if not isinstance(targets, Ask):
+                _hand_out(message, answer, targets, outlet)
+                return
+            # Messages with one key come out in the order in which they went in: they wait for one answer.
+            key, route = targets.key, self._route(targets.key)
+            route.add_done_callback(lambda known: self._attempt(answer, lambda: go_on(key, known)))
+
+        def go_on(key: str, known: LoopFuture[tuple[str, ...]]) -> None:
+            _hand_out(message, answer, outlet.table.accept(key, known.get(timeout=0)), outlet)
+
+        self._attempt(answer, forward)
+        return answer.done
+
+    @staticmethod
+    def _attempt(answer: Answer, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever sent the message, and ends no actor (F35)
+            answer.settle(error)
+
+    def _publish_failed(self, reason: BaseException) -> None:
+        self._emit(events.PublishFailed(path=self.path, stream=self._state.super_stream, reason=reason))
+
+
+def _hand_out(message: Publish, answer: Answer, partitions: tuple[str, ...], outlet: Outlet) -> None:
+    """Tell each partition's publisher, which answers for itself."""
+    parts = [outlet.publishers[partition] for partition in partitions]
+    gathering = Gathering(answer, parts)
+    for part in parts:
+        if not tell(part, replace(message, reply_to=gathering, context=None)):
+            gathering.tell(Published(None, Closed("the partition cannot be published to any more")))

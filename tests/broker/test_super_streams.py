@@ -10,7 +10,19 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, HashRouting, KeyRouting, OnPartitionsChanged, StreamArguments, SuperStreamProducer
+from actorstream import (
+    Client,
+    HashRouting,
+    KeyRouting,
+    OnPartitionsChanged,
+    Publish,
+    Published,
+    Receipt,
+    StreamArguments,
+    SuperStreamProducer,
+)
+from actorstream.actors.calls import call
+from actorstream.actors.future import Channel
 from actorstream.errors import (
     Closed,
     InvalidArgument,
@@ -21,7 +33,7 @@ from actorstream.errors import (
     StreamDoesNotExist,
 )
 from lab.broker import Broker
-from tests.broker.reading import until
+from tests.broker.reading import take, until
 from tests.conftest import Streams
 
 pytestmark = pytest.mark.timeout(40)
@@ -343,6 +355,104 @@ def test_the_same_producer_without_asyncio(broker: Broker, stream: Streams) -> N
             assert producer.last_publishing_id() == 1
 
 
+async def test_sub_entries_are_divided_among_the_partitions(client: Client, stream: Streams) -> None:
+    """One call makes a sub-entry for each partition, with one receipt; so does grouping by itself."""
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    bodies = [str(number) for number in range(100)]
+    halves = [bodies[::2], bodies[1::2]]
+
+    def route(message: str, partitions: tuple[str, ...]) -> str:
+        return partitions[int(message) % 2]
+
+    async with await client.super_stream_producer(name, routing=route, name="packed") as producer:
+        receipt = await producer.send_sub_entry(bodies, compression="lz4", publishing_id=7)
+        await receipt
+        assert (receipt.messages, receipt.publishing_id, producer.confirmed) == (100, 7, 100)
+        assert await producer.last_publishing_ids() == {f"{name}-0": 7, f"{name}-1": 7}
+        again = await producer.send_sub_entry(["0"], publishing_id=8)
+        await again
+        assert await producer.last_publishing_ids() == {f"{name}-0": 8, f"{name}-1": 7}
+        with pytest.raises(InvalidArgument):
+            await producer.send_sub_entry([])
+    assert list((await content(client, name)).values()) == [[*halves[0], "0"], halves[1]]
+
+    async with await client.super_stream_producer(
+        name, routing=route, sub_entry_size=10, compression="gzip"
+    ) as producer:
+        batch = await producer.send_batch(bodies)
+        await batch
+        assert all(receipt.confirmed for receipt in batch.receipts)
+    stored = list((await content(client, name)).values())
+    assert stored == [[*halves[0], "0", *halves[0]], [*halves[1], *halves[1]]]
+
+
+async def test_filter_values_go_with_the_messages(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=2)
+    async with await client.super_stream_producer(name, routing=HashRouting(text)) as producer:
+        for key in KEYS:
+            await producer.send_wait(key, filter_value="even" if int(key[-1]) % 2 == 0 else "odd")
+        receipt = producer.try_send("key-0", filter_value="even")
+        assert receipt is not None
+        await receipt
+    wanted = actorstream.Filter(["even"])
+    for partition, keys in spread(name, 2).items():
+        expected = [key for key in keys if int(key[-1]) % 2 == 0] + (["key-0"] if "key-0" in keys else [])
+        async with await client.consumer(partition, "first", filter=wanted) as consumer:
+            found = [message.body.decode() for message in await take(consumer, len(expected))]
+        assert found == expected, "each message is a chunk, and the broker leaves out the others"
+
+
+async def test_a_callback_is_told_each_outcome_of_each_partition(client: Client, stream: Streams) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=3)
+    told: list[Receipt] = []
+    async with await client.super_stream_producer(
+        name,
+        routing=lambda message, partitions: partitions if message == "all" else partitions[0],
+        on_confirm=told.append,
+    ) as producer:
+        sent = await producer.send("one")
+        await producer.send("all")
+        await producer.flush(10)
+        await until(lambda: len(told) == 4, "the callback has been called")
+        assert sent in told
+        assert all(receipt.confirmed for receipt in told)
+
+
+async def test_i16_actors_publish_through_the_router(client: Client, stream: Streams) -> None:
+    """With the outcome as the answer, or told; in two partitions it is one outcome, too."""
+    name = stream()
+    await client.create_super_stream(name, binding_keys=["a", "b"])
+    told: Channel[Published] = Channel()
+
+    class Listener:
+        def tell(self, message: Any) -> None:
+            told.put(message)
+
+    async with await client.super_stream_producer(name, routing=KeyRouting(text)) as producer:
+        for _ in range(3):
+            producer.ref.tell(Publish("a"))
+        assert await call(producer.ref, Publish("b")) is None
+        with pytest.raises(NoRoute):
+            await call(producer.ref, Publish("nowhere"))
+        producer.ref.tell(Publish("b", reply_to=Listener(), context="the last"))
+        assert await told.get() == Published("the last", None)
+        producer.ref.tell(Publish("nowhere", reply_to=Listener(), context=3))
+        assert isinstance((await told.get()).error, NoRoute)
+    assert await content(client, name) == {f"{name}-a": ["a"] * 3, f"{name}-b": ["b"] * 2}
+
+    async with await client.super_stream_producer(name, routing=lambda _message, partitions: partitions) as producer:
+        producer.ref.tell(Publish("both", reply_to=Listener(), context="both"))
+        assert await told.get() == Published("both", None)
+        await client.delete_stream(f"{name}-b")
+        with pytest.raises((Closed, actorstream.errors.Unconfirmed)):
+            await call(producer.ref, Publish("both"))
+    with pytest.raises(Closed):
+        await call(producer.ref, Publish("late"), dead=Closed)
+
+
 # Deduplication
 
 
@@ -468,7 +578,7 @@ async def test_f45_keys_move_to_a_partition_that_is_followed(broker: Broker, cli
 async def test_f45_a_change_is_raised_by_whoever_wants_it_so(broker: Broker, client: Client, stream: Streams) -> None:
     name, producer = await with_change(broker, client, stream, OnPartitionsChanged.RAISE)
     async with producer:
-        await until(lambda: producer._refusal is not None, "the change has arrived")
+        await until(lambda: producer._outlet.refusal is not None, "the change has arrived")
         with pytest.raises(PartitionsChanged, match=f"added: {name}-2") as caught:
             await producer.send("key")
         assert (caught.value.added, caught.value.removed) == ((f"{name}-2",), ())
