@@ -227,12 +227,13 @@ class SuperStreamConsumer(Reader):
         starting = [self._in_background(self._add(name, is_new=False)) for name in self._state.partitions]
         left = max((budget.when() or 0.0) - self._loop.time(), 0.0)
         done, late = await asyncio.wait(starting, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-        if not done:
-            raise RequestTimeout(what, seconds)
         for task in late:
             task.add_done_callback(self._added_late)
+        for error in [task.exception() for task in done]:  # of all of them, or the second one would be "not retrieved"
+            if error is not None:
+                raise error
+        if not done:
+            raise RequestTimeout(what, seconds)
 
     def _added_late(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

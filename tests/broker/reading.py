@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import actorstream
-from actorstream import Client, Consumer, Message, events
+from actorstream import Client, Consumer, Message, SuperStreamConsumer, events
 from actorstream.actors import messages as m
 from actorstream.actors.calls import call
 from actorstream.actors.pool import CONTROL
@@ -61,7 +61,7 @@ async def until_grown(client: Client, stream: str, before: int) -> None:
     await until(grown, f"{stream} has grown")
 
 
-async def take(consumer: Consumer, count: int, within_s: float = PATIENCE_S) -> list[Message]:
+async def take(consumer: Consumer | SuperStreamConsumer, count: int, within_s: float = PATIENCE_S) -> list[Message]:
     """The next messages."""
     async with asyncio.timeout(within_s):
         return [await anext(consumer) for _ in range(count)]

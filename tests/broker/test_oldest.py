@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, Compression, HashRouting, KeyRouting, StreamArguments
+from actorstream import Client, Compression, Filter, HashRouting, KeyRouting, StreamArguments
 from actorstream.errors import UnsupportedByBroker
 from lab.broker import Broker
 from tests.broker.reading import numbered, numbers, publish, take, until, watching
@@ -98,13 +98,20 @@ async def test_offsets_and_sequences_are_kept(client: Client, oldest_stream: Str
     assert await client.publishing_sequence("writer", name) == 10
 
 
-async def test_a_super_stream_that_an_operator_made_is_published_to(client: Client, oldest_stream: Streams) -> None:
-    """It cannot be made by us; to route needs nothing that this broker lacks."""
+def _make_super_stream(oldest_stream: Streams) -> str:
     name, management = oldest_stream(), oldest_stream.management
     management.call("PUT", "exchanges", "/", name, body={"type": "direct", "arguments": {"x-super-stream": True}})
     for order, key in enumerate(("emea", "apac", "amer")):
         management.create_stream(f"{name}-{key}")
         management.add_partition(name, f"{name}-{key}", key, order)
+    return name
+
+
+async def test_a_super_stream_that_an_operator_made_is_published_to_and_read(
+    client: Client, oldest_stream: Streams
+) -> None:
+    """It cannot be made by us; to route needs nothing that this broker lacks."""
+    name = _make_super_stream(oldest_stream)
     assert await client.partitions(name) == (f"{name}-emea", f"{name}-apac", f"{name}-amer")
     assert await client.route("apac", name) == (f"{name}-apac",)
     by_hash, partitions = HashRouting(lambda body: body), await client.partitions(name)
@@ -117,6 +124,9 @@ async def test_a_super_stream_that_an_operator_made_is_published_to(client: Clie
     for partition, keys in expected.items():
         async with await client.consumer(partition, "first") as consumer:
             assert [message.body.decode() for message in await take(consumer, len(keys))] == keys
+    async with await client.super_stream_consumer(name, "first", name="reader") as everything:
+        read = [(message.stream, message.body.decode()) for message in await take(everything, 6)]
+    assert sorted(read) == sorted((partition, key) for partition, keys in expected.items() for key in keys)
 
 
 @pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])
@@ -178,6 +188,7 @@ LACKING: dict[str, tuple[Callable[[Client, str], Awaitable[Any]], str, str]] = {
         "single active consumer",
         "3.11",
     ),
+    "filter": (lambda client, stream: client.consumer(stream, "first", filter=Filter("emea")), "filtering", "3.13"),
     "send_filter_value": (_with_filter_value, "filtering", "3.13"),
     "producer_filter_value": (_with_filter_values, "filtering", "3.13"),
 }
@@ -199,3 +210,10 @@ async def test_what_it_lacks_is_an_error_at_once_and_costs_nothing(
         async with await client.consumer(name, "first") as consumer:
             assert numbers(await take(consumer, 3)) == [0, 1, 2]
     assert not [event for event in seen if isinstance(event, actorstream.events.Disconnected)]
+
+
+async def test_a_group_over_a_super_stream_is_an_error_at_once(client: Client, oldest_stream: Streams) -> None:
+    name = _make_super_stream(oldest_stream)
+    with pytest.raises(UnsupportedByBroker, match=r"single active consumer needs RabbitMQ 3\.11"):
+        async with asyncio.timeout(AT_ONCE_S):
+            await client.super_stream_consumer(name, "first", name="group", single_active=True)
