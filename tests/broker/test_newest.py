@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, Compression, HashRouting
+from actorstream import Client, Compression, Filter, HashRouting
 from actorstream.errors import ClosedByBroker, MessageTooLarge, StreamDoesNotExist
 from actorstream.wire.constants import DEFAULT_FRAME_MAX, ResponseCode
 from actorstream.wire.publish import data_entry
@@ -125,13 +125,32 @@ async def test_a_super_stream_is_made_published_to_and_deleted(client: Client, n
     assert not await client.super_stream_exists(name)
 
 
-async def test_filter_values_are_stored(client: Client, newest_stream: Streams) -> None:
+async def test_a_group_shares_a_super_stream(newest: Broker, client: Client, newest_stream: Streams) -> None:
+    name = newest_stream()
+    await client.create_super_stream(name, partitions=2)
+    async with (
+        actorstream.connect(newest.uri) as other,
+        await client.super_stream_consumer(name, "first", name="group", single_active=True) as first,
+        await other.super_stream_consumer(name, "first", name="group", single_active=True) as second,
+    ):
+        await until(lambda: len(first.active_partitions) == len(second.active_partitions) == 1, "each has one")
+        assert set(first.active_partitions + second.active_partitions) == set(first.partitions)
+        for partition in first.partitions:
+            await publish(client, partition, numbered(10))
+        assert numbers(await take(first, 10)) == numbers(await take(second, 10)) == list(range(10))
+
+
+async def test_the_broker_leaves_out_chunks_without_the_values(client: Client, newest_stream: Streams) -> None:
     name = newest_stream({})
     async with await client.producer(name) as producer:
-        for value in ("emea", None, "amer"):
-            for receipt in [await producer.send(b"%d" % number, filter_value=value) for number in range(10)]:
+        for start, value in enumerate(("emea", None, "amer")):
+            batch = numbered(10, start=10 * start)
+            for receipt in [await producer.send(body, filter_value=value) for body in batch]:
                 await receipt
-    assert numbers(await read(client, name)) == [*range(10)] * 3
+    async with await client.consumer(name, "first", filter=Filter("amer")) as consumer:
+        assert numbers(await take(consumer, 10)) == list(range(20, 30))
+    async with await client.consumer(name, "first", filter=Filter("amer", match_unfiltered=True)) as consumer:
+        assert numbers(await take(consumer, 20)) == list(range(10, 30))
 
 
 @pytest.mark.parametrize("codec", list(Compression), ids=[codec.name.lower() for codec in Compression])

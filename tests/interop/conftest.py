@@ -83,12 +83,16 @@ class Java:
             return await take(count)
 
     @asynccontextmanager
-    async def reader(self, **options: Any) -> AsyncIterator[JavaReader]:
+    async def reader(self, *, is_done_then: bool = True, **options: Any) -> AsyncIterator[JavaReader]:
+        """A consumer; `is_done_then` False: that it is closed is not waited for. For one of a group, it takes long.
+
+        At its end it looks for ten seconds whether its last offset is stored, which it does not always find.
+        """
         reader = JavaReader(self, await self.call("open", **options))
         try:
             yield reader
         finally:
-            await reader.close()
+            await reader.close("close" if is_done_then else "leave")
 
 
 @dataclass
@@ -122,10 +126,10 @@ class JavaReader:
         found: int | None = await self.java.call("stored", consumer=self.consumer)
         return found
 
-    async def close(self) -> None:
+    async def close(self, how: str = "close") -> None:
         if not self.closed:
             self.closed = True
-            await self.java.call("close", consumer=self.consumer)
+            await self.java.call(how, consumer=self.consumer)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 import actorstream
 from actorstream.wire.amqp import Properties, Symbol
 from actorstream.wire.message import Header, Message
+from tests.broker.reading import take
 from tests.conftest import Streams
 from tests.interop.cases import (
     ANNOTATIONS,
@@ -223,6 +224,18 @@ async def test_filter_values_that_we_write_are_filtered_by_rstream(ours: Ours, p
     assert [message["offset"] for message in read] == list(range(20, 40))
     read = await peer.read("rstream_peer", name, 40, filter=["amer"], match_unfiltered=True)
     assert [message["offset"] for message in read] == list(range(20, 60))
+
+
+async def test_filter_values_that_rstream_writes_are_filtered_by_us(ours: Ours, peer: Peer, stream: Streams) -> None:
+    name = stream({})
+    for value in ("emea", "amer"):
+        batch = in_json([Message(f"{value}-{number}") for number in range(10)])
+        await peer.publish("rstream_peer", name, batch, filter_value=value)
+    async with (
+        actorstream.connect(ours.broker.uri) as client,
+        await client.consumer(name, "first", filter=actorstream.Filter("amer")) as consumer,
+    ):
+        assert [message.offset for message in await take(consumer, 10)] == list(range(10, 20))
 
 
 # Offsets and times ------------------------------------------------------------------------------------------------

@@ -87,6 +87,9 @@ public final class Peer {
       case "close":
         reader(request).consumer.close();
         return JsonNull.INSTANCE;
+      case "leave":
+        new Thread(reader(request).consumer::close).start();
+        return JsonNull.INSTANCE;
       case "store_offset":
         environment(request)
             .storeOffset(text(request, "name"), text(request, "stream"), request.get("offset").getAsLong());
