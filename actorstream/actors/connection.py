@@ -19,6 +19,7 @@ from actorstream.actors.dialing import Dialer, Goal, advertised
 from actorstream.actors.driver import CLOSE_TIMEOUT_S, SessionDriver
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.runtime import Down, StreamActor
+from actorstream.actors.token import ConnectionToken
 from actorstream.errors import (
     ActorStreamError,
     AuthenticationFailure,
@@ -27,17 +28,10 @@ from actorstream.errors import (
     ConnectionLost,
     CorruptChunk,
     ResponseError,
-    UnsupportedByBroker,
-    response_error,
 )
 from actorstream.options import ConnectionOptions
 from actorstream.wire import commands as c, session as s
 from actorstream.wire.chunk import Chunk
-from actorstream.wire.constants import ResponseCode
-from actorstream.wire.handshake import sasl_authenticate
-
-SAME_USER_CODES = (ResponseCode.SASL_CANNOT_CHANGE_MECHANISM, ResponseCode.SASL_CANNOT_CHANGE_USERNAME)
-"""A new secret is refused because it is somebody else's: a new connection can have it."""
 
 
 class Connection(StreamActor):
@@ -72,6 +66,7 @@ class Connection(StreamActor):
         self._pool = pool
         self._emit = emit
         self._identity = m.Identity("")
+        self._token: ConnectionToken | None = None
         self._driver: SessionDriver | None = None
         self._end_reason: Exception | None = None
         self._attachments = Attachments(
@@ -106,9 +101,23 @@ class Connection(StreamActor):
             self._emit(events.Disconnected(path=self.path, broker=str(self._endpoint), reason=reason))
             raise reason from error.__cause__ if reason is error else error
         tell(self._pool, m.ConnectionUp(self._line_name, self._endpoint))
-        tell(self._credentials, m.LoggedIn(self.actor_ref, self._identity.version))
+        if self._identity.version:
+            self._keep_token(self._identity)
         version = self._driver.session.broker_version_text
         self._emit(events.Connected(path=self.path, broker=str(self._endpoint), version=version))
+
+    def _keep_token(self, identity: m.Identity) -> None:
+        """Let the keeper renew what this connection has logged in with."""
+        self._token = ConnectionToken(
+            identity,
+            broker=str(self._endpoint),
+            path=self.path,
+            request=self._send_request,
+            tell_keeper=lambda message: tell(self._credentials, message),
+            lost=self.ended,
+            emit=self._emit,
+        )
+        tell(self._credentials, m.LoggedIn(self.actor_ref, identity.version))
 
     def _make_driver(self, address: str) -> SessionDriver:
         options = self._options
@@ -226,7 +235,8 @@ class Connection(StreamActor):
             case m.Open():
                 return self._negotiated()
             case m.Renew(identity=identity):
-                self._renew(identity)
+                if self._token is not None:
+                    self._token.renew(identity, m.LoggedIn(self.actor_ref, identity.version))
             case _:
                 return super().on_receive(message)
         return None
@@ -249,43 +259,12 @@ class Connection(StreamActor):
         )
 
     def _request(self, command: c.Request) -> LoopFuture[c.Response]:
+        reply = self._send_request(command)
+        return reply if self._token is None else self._token.doubted(reply)
+
+    def _send_request(self, command: c.Request) -> LoopFuture[c.Response]:
         return self._open_driver.request(command, self._options.rpc_timeout_s)
 
     def _respond(self, command: c.Response, correlation_id: int) -> None:
         self._open_driver.session.respond(command, correlation_id, asyncio.get_running_loop().time())
         self._open_driver.pump()
-
-    def _renew(self, identity: m.Identity) -> None:
-        """Give the broker a new token on this open connection (protocol section 2.7); no Tune and no Open follow."""
-
-        def answered(future: LoopFuture[c.Response]) -> None:
-            try:
-                code = future.get(timeout=0).code
-            except (ConnectionLost, Closed):  # that is an event of its own
-                return
-            except ActorStreamError as error:
-                self._renewal_failed(identity, error)
-                return
-            if code == ResponseCode.OK:
-                self._identity = identity
-                tell(self._credentials, m.LoggedIn(self.actor_ref, identity.version))
-                self._emit(events.SecretRenewed(path=self.path, broker=str(self._endpoint)))
-            else:
-                self._renewal_failed(identity, response_error(code, f"a new secret, at {self._endpoint}"))
-
-        try:
-            reply = self._request(sasl_authenticate(identity.mechanism, identity.username, identity.password))
-        except UnsupportedByBroker as error:
-            self._renewal_failed(identity, error)
-        except ConnectionLost:  # it is on its way out
-            return
-        else:
-            reply.add_done_callback(answered)
-
-    def _renewal_failed(self, identity: m.Identity, error: ActorStreamError) -> None:
-        self._emit(events.RenewalFailed(path=self.path, broker=str(self._endpoint), reason=error))
-        if isinstance(error, UnsupportedByBroker) or getattr(error, "response_code", None) in SAME_USER_CODES:
-            # Without a cause: no log-in was refused, so that the next one need not wait.
-            self.ended(ConnectionLost(f"the connection to {self._endpoint} is replaced, for a new log-in: {error}"))
-        elif isinstance(error, ResponseError):
-            tell(self._credentials, m.SecretRefused(identity.version))

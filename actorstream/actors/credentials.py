@@ -142,8 +142,7 @@ class CredentialsKeeper(StreamActor):
             case m.WhoLogsIn():
                 return self._identity()
             case m.LoggedIn(connection=connection, version=version):
-                if version:
-                    self._logged_in(connection, version)
+                self._logged_in(connection, version)
             case m.SecretRefused(version=version):
                 self._on_refused(version)
             case _AskProvider():

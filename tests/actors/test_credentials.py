@@ -347,6 +347,33 @@ async def test_f88_a_token_of_another_user_needs_another_connection() -> None:
         await until(lambda: len(cluster.connections()) == 2)
 
 
+@pytest.mark.parametrize("kind", [c.DeclarePublisher, c.Subscribe, c.Metadata])
+async def test_f88_a_refusal_that_is_owed_to_an_expired_token_is_no_reason_to_give_up(kind: type[c.Command]) -> None:
+    """Until it drops a connection whose token has expired, a broker allows nothing on it."""
+    cluster = one_stream()
+    issuer = Issuer(cluster)
+    async with client_of(cluster, token_provider=issuer) as client:
+        state = c.MetadataStream("s", 16, 0xFFFF, ())
+        answer = c.MetadataResponse(1, (), (state,)) if kind is c.Metadata else None
+        cluster.script.before(kind, lambda _: cluster.users.update({"": "a token that has not expired"}), times=1)
+        cluster.script.respond(kind, answer, code=None if answer else 16, times=1)
+        producer, consumer = await client.producer("s"), await client.consumer("s", "first")
+        await producer.send_wait(b"x")
+        assert (await anext(consumer)).body == b"x"
+    assert issuer.asked == 2, "the refused token was replaced"
+
+
+async def test_f89_a_refusal_is_told_when_the_token_is_good() -> None:
+    cluster = one_stream()
+    issuer = Issuer(cluster)
+    async with client_of(cluster, token_provider=issuer) as client:
+        cluster.script.respond(c.DeclarePublisher, code=16)
+        with pytest.raises(errors.AccessRefused):
+            await client.producer("s")
+        assert all(not peer.is_closed for peer in cluster.peers)
+    assert issuer.asked == 1
+
+
 async def test_f88_an_old_broker_gets_another_connection_and_never_the_command() -> None:
     cluster = one_stream(version="3.12.4")
     issuer = Issuer(cluster, lifetime_s=1.0)
