@@ -19,8 +19,9 @@ from actorstream.actors.receipt import Receipt
 from actorstream.actors.tree import Tree
 from actorstream.base_producer import YIELD_EVERY, BaseProducer
 from actorstream.compression import Compression, parse as parse_compression
-from actorstream.errors import ActorStreamError, Closed, InvalidArgument, OutboxFull, Unconfirmed
+from actorstream.errors import ActorStreamError, Closed, InvalidArgument, Unconfirmed
 from actorstream.options import ProducerOptions
+from actorstream.waiting import until, when_room
 
 if TYPE_CHECKING:
     from actorstream.client import Client
@@ -164,7 +165,9 @@ class Producer(BaseProducer):
         async with asyncio.timeout(timeout):
             for lot in reversed(outbox.without_outcome()):  # the last one first: few are left to wait for then
                 await lot.outcome()
-            await self._until(lambda: outbox.room.accepted - outbox.undecided >= accepted)  # they are counted, too
+            await until(
+                self._outbox, lambda: outbox.room.accepted - outbox.undecided >= accepted
+            )  # they are counted, too
 
     async def last_publishing_id(self) -> int:
         """The highest publishing id that the broker holds under this producer's name; 0 when there is none.
@@ -194,7 +197,7 @@ class Producer(BaseProducer):
         """Wait for outcomes; those that do not come in time, `_close` gives."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._until(lambda: not self._outbox.undecided)
+                await until(self._outbox, lambda: not self._outbox.undecided)
             if self.name and self._outbox.confirmed and self._ref is not None:
                 async with asyncio.timeout(min(timeout, FENCE_CHECK_S)):
                     with contextlib.suppress(Closed):
@@ -266,11 +269,13 @@ class Producer(BaseProducer):
     async def _until_room(self, receipt: Receipt) -> None:
         """Wait in turn until there is room, and leave it to whoever comes first."""
         self._check_open()
-        await self._when_room(receipt.messages, receipt.size, lambda: True)
-        self._outbox.room.wake()
+        outbox = self._outbox
+        await when_room(outbox, receipt.messages, receipt.size, lambda: True, self._options.send_timeout_s)
+        outbox.room.wake()
 
     async def _offer_when_room(self, receipt: Receipt) -> Receipt:
-        await self._when_room(receipt.messages, receipt.size, lambda: self._offer(receipt))
+        timeout = self._options.send_timeout_s
+        await when_room(self._outbox, receipt.messages, receipt.size, lambda: self._offer(receipt), timeout)
         return receipt
 
     async def _offer_all(self, wires: list[bytes]) -> list[Run]:
@@ -294,41 +299,8 @@ class Producer(BaseProducer):
         while left:
             await self._let_others_work(YIELD_EVERY if runs else len(left))
             if not offer_some():
-                await self._when_room(1, len(left[0]), offer_some)
+                await when_room(self._outbox, 1, len(left[0]), offer_some, self._options.send_timeout_s)
         return runs
-
-    async def _when_room(self, messages: int, size: int, offer: Callable[[], bool]) -> None:
-        """Wait for room in turn, again if somebody else was faster, until `offer` has used it."""
-        room = self._outbox.room
-        again = False
-        try:
-            async with asyncio.timeout(self._options.send_timeout_s):
-                while True:
-                    turn = room.wait(messages, size, again=again)
-                    try:
-                        self._outbox.check_wait()
-                        await turn
-                        if offer():
-                            return
-                    except BaseException:
-                        room.leave(turn)
-                        raise
-                    again = True
-        except TimeoutError:
-            raise OutboxFull(
-                f"{room.held} messages ({room.held_bytes} bytes) are unconfirmed, and no room "
-                f"came up within {self._options.send_timeout_s:g} s"
-            ) from None
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that only the settling of messages can bring about."""
-        while not condition():
-            change = self._outbox.changed.wait()
-            try:
-                if not condition():  # it may have come true before the wait was registered
-                    await change
-            finally:
-                self._outbox.changed.ignore(change)
 
     def _gone(self, reason: BaseException | None) -> None:
         """The actor ended for good (called on the tree's loop)."""

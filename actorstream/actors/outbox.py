@@ -22,12 +22,13 @@ from functools import partial
 from itertools import accumulate
 
 from actorstream.actors.batch import Run
-from actorstream.actors.entries import NEVER, Entries, Failure, Lot, Outgoing, Settlement
+from actorstream.actors.entries import NEVER, Failure, Lot, Outgoing, Settlement
 from actorstream.actors.grouping import Grouping
 from actorstream.actors.messages import Negotiated
 from actorstream.actors.numbering import Numbering
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.room import Bell, Room
+from actorstream.actors.window import Window
 from actorstream.errors import (
     BrokerAway,
     Closed,
@@ -86,7 +87,7 @@ class Outbox:
         self._lowered = False  # something may be queued that no longer fits
         self._grouping = grouping
         self._queue: deque[Lot] = deque()
-        self._window: dict[int, Entries] = {}
+        self._window = Window()
         # Written under the lock, by whoever offers:
         self._offering = threading.Lock()
         self._ended = False
@@ -191,8 +192,7 @@ class Outbox:
     def without_outcome(self) -> list[Lot]:
         """What was accepted so far and has no outcome yet, in its order."""
         queued = list(self._queue)  # before the window: what moves meanwhile is in both, and not in neither
-        sent = [lot for entries in dict.fromkeys(list(self._window.values())) for lot in entries.lots]
-        return [lot for lot in dict.fromkeys((*sent, *queued)) if lot.undecided]
+        return [lot for lot in dict.fromkeys((*self._window.lots(), *queued)) if lot.undecided]
 
     @property
     def queued(self) -> int:
@@ -285,14 +285,7 @@ class Outbox:
 
         What does not fit a frame of the new connection cannot be sent again: its fate stays unknown.
         """
-        outgoing = Outgoing()
-        oversized: list[int] = []
-        for publishing_id, entries in self._window.items():
-            wire = entries.wire_of(publishing_id)
-            if len(wire) > self._limit:
-                oversized.append(publishing_id)
-            else:
-                outgoing.append(entries.version, publishing_id, wire)
+        outgoing, oversized = self._window.replay(self._limit)
         text = f"it may be stored, and does not fit this broker's frame_max of {self.frame_max} to be sent again"
         self._decide(oversized, partial(Unconfirmed, text))
         return outgoing
@@ -322,16 +315,7 @@ class Outbox:
         """Settle what has passed its deadline as `Unconfirmed`; True when something that was sent is among it."""
         sent = self._settlement()
         failure = partial(Unconfirmed, "no confirm by the deadline: it may be stored")
-        over: list[int] = []
-        entries: Entries | None = None
-        is_over = False
-        for publishing_id, holder in self._window.items():
-            if holder is not entries:
-                if holder.deadline > now:
-                    break
-                entries, is_over = holder, holder.give_up(now, failure, sent)
-            if is_over:
-                over.append(publishing_id)
+        over = self._window.give_up(now, failure, sent)
         self._close_failed(sent)
         if not self.named:
             self._decide(over, failure)
@@ -340,29 +324,14 @@ class Outbox:
 
     def next_deadline(self) -> float:
         """When `expire` has something to do; `NEVER` when nothing waits."""
-        queued = self._queue[0].deadline if self._queue else NEVER
-        for entries in self._window.values():
-            if entries.undecided:
-                return min(entries.deadline, queued)
-        return queued
+        return min(self._window.next_deadline(), self._queue[0].deadline if self._queue else NEVER)
 
     # Books ------------------------------------------------------------------------------------------------------
 
     def _decide(self, ids: Sequence[int], failure: Failure | None) -> None:
-        """Take these out of the window, each with its outcome; neighbours of one lot in one step."""
-        pop = self._window.pop
-        found = [pop(publishing_id, None) for publishing_id in ids]
+        """Take these out of the window, each with its outcome."""
         settlement = self._settlement()
-        count = len(found)
-        start = 0
-        while start < count:
-            entries = found[start]
-            end = start + 1
-            while end < count and found[end] is entries:
-                end += 1
-            if entries is not None:
-                entries.decide(ids[start:end], failure, settlement)
-            start = end
+        self._window.decide(ids, failure, settlement)
         if failure is None:
             self.confirmed += settlement.settled
             self._close(settlement)

@@ -69,8 +69,9 @@ class ProducerOptions:
         sub_entry_size: messages that are sent together are grouped into sub-entries of up to so many, 1 to 65,535; 1
             sends each by itself. A sub-entry has one publishing id, and is stored, or dropped as a duplicate, as a
             whole.
-        compression: the codec of sub-entries: "none", "gzip", "snappy", "lz4", "zstd". AMQP 0-9-1 consumers of the
-            stream are not given compressed ones.
+        compression: the codec of sub-entries: "none", "gzip", "snappy", "lz4", "zstd". It takes its time on the tree's
+            loop, which `own_thread=True` keeps apart from yours. AMQP 0-9-1 consumers of the stream are not given
+            compressed ones.
         filter_value: a function that finds the filter value of a body that is sent, None for one that has none. Needs
             RabbitMQ 3.13; not together with sub-entries.
     """

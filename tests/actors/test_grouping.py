@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from actorstream.actors.grouping import Grouping
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.receipt import Receipt
 from actorstream.compression import Compression
-from actorstream.errors import MessageTooLarge, PublishRejected, Unconfirmed
+from actorstream.errors import CompressionError, MessageTooLarge, PublishRejected, Unconfirmed
 from actorstream.wire.compression import decompress
 from actorstream.wire.publish import data_entry, sub_batch_entry
 
@@ -212,3 +213,9 @@ def test_all_of_a_group_are_waited_for() -> None:
     assert outbox.without_outcome() == receipts
     outbox.confirm([1])
     assert outbox.without_outcome() == receipts[2:]
+
+
+def test_a_codec_that_is_not_installed_is_told_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cramjam", None)
+    with pytest.raises(CompressionError, match="pip install"):
+        Grouping(2, Compression.ZSTD)
