@@ -11,6 +11,7 @@ from actorstream import offset as offset_module
 from actorstream.actors import messages as m
 from actorstream.actors.calls import call, tell
 from actorstream.actors.cursor import Cursor, Delivery, Progress
+from actorstream.actors.gate import Gate
 from actorstream.actors.subscriber import EMPTY, SubscriberState
 from actorstream.errors import (
     ActorStreamError,
@@ -139,9 +140,10 @@ class Consumer(Reader, NamedConsumer):
 
     def take(self) -> Message | None:
         """The next message that is in hand; the one before is completed. None when a chunk has to be fetched."""
-        self.complete()
+        if self._dispatched is not None:
+            self.complete()
         index, messages = self._index, self._messages  # which `close` may replace, perhaps from another thread
-        if index >= len(messages) or not self._may_dispatch():
+        if index >= len(messages) or (self._gate is not None and not self._may_dispatch(self._gate)):
             return None
         message = messages[index]
         self._index = index + 1
@@ -159,7 +161,9 @@ class Consumer(Reader, NamedConsumer):
         """What was dispatched last is completed."""
         if self._dispatched is not None:
             self._progress.completed = self._dispatched
-            self._drop_dispatched()
+            self._dispatched = None
+            if self._gate is not None:
+                self._gate.leave()
             if self._received >= self._store_due:
                 self._store_soon()
 
@@ -169,9 +173,9 @@ class Consumer(Reader, NamedConsumer):
             if self._gate is not None:
                 self._gate.leave()
 
-    def _may_dispatch(self) -> bool:
+    def _may_dispatch(self, gate: Gate) -> bool:
         """Whether what is in hand is still for us; otherwise another member of the group reads it, or we do again."""
-        if self._gate is None or self._gate.enter(self._progress):
+        if gate.enter(self._progress):
             return True
         self._let_go()
         return False
@@ -186,7 +190,7 @@ class Consumer(Reader, NamedConsumer):
         self.complete()
         start, messages = self._index, self._messages
         batch = messages[start:] if max_size is None else messages[start : start + max_size]
-        if batch and not self._may_dispatch():
+        if batch and self._gate is not None and not self._may_dispatch(self._gate):
             return []
         if batch:
             self._index = start + len(batch)
