@@ -31,6 +31,8 @@ from actorstream.wire.fields import interpreted
 
 _MECHANISMS: Final = ("PLAIN", "ANONYMOUS", "EXTERNAL")
 
+_LARGE_SECRET: Final = 8000
+
 _EXPECTED: Final[dict[str, type[Command]]] = {
     "peer-properties": PeerPropertiesResponse,
     "sasl-handshake": SaslHandshakeResponse,
@@ -159,6 +161,16 @@ class Handshake:
         else:
             self.step = "tune"  # the broker goes on by itself
         return []
+
+    def hint(self) -> str:
+        """What may be behind a broker that ends the handshake at this step without a word; "" for nothing."""
+        size = len(self._options.password)
+        if self.step != "sasl-authenticate" or size < _LARGE_SECRET:
+            return ""
+        return (
+            f" (the token or password has {size} bytes: from 4.3.5 on, brokers take frames of 8192 bytes before a "
+            "connection is open, or as many as stream.initial_frame_max says)"
+        )
 
     def _peer_properties(self, response: PeerPropertiesResponse) -> list[Command]:
         self.server_properties = response.properties

@@ -402,7 +402,7 @@ class Session:
     def _lost(self, cause: str) -> ConnectionLost:
         if self._state is State.OPEN or self._state is State.CLOSING:
             return ConnectionLost(f"the connection to {self._options.address} is lost: {cause}")
-        return ConnectFailed(self._options.address, self._handshake.step, cause)
+        return ConnectFailed(self._options.address, self._handshake.step, cause + self._handshake.hint())
 
     def _nonsense(self, error: MalformedFrame) -> ConnectionLost:
         lost = self._lost(f"the broker does not follow the protocol: {error}")

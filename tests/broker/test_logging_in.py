@@ -168,6 +168,11 @@ async def test_f19_a_plain_connection_to_the_port_for_tls_is_told_so(secure: Bro
     assert time.monotonic() - begin < 5
 
 
+async def test_a_secret_that_is_too_large_for_a_new_broker_is_told_so(newest: Broker) -> None:
+    with pytest.raises(errors.ConnectFailed, match=r"has 9000 bytes: .* stream\.initial_frame_max"):
+        await actorstream.connect(newest.uri, password="x" * 9000)
+
+
 async def test_f19_metadata_over_tls_leads_to_the_port_for_tls(secure: Broker, secure_stream: Streams) -> None:
     target = secure_stream({})
     async with actorstream.connect(tls_uri(secure), tls_ca=CA) as client:
