@@ -4,6 +4,7 @@ Brokers die, leaders move, networks split; the tree heals, and `async for` goes 
 """
 
 from actorstream import blocking, errors, events, offset
+from actorstream.actors import mailbox
 from actorstream.actors.batch import BatchReceipt
 from actorstream.actors.coordinator import Activation
 from actorstream.actors.encoding import Body
@@ -101,5 +102,6 @@ __all__ = [
     "connect",
     "errors",
     "events",
+    "mailbox",
     "offset",
 ]

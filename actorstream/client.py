@@ -18,6 +18,7 @@ from actorstream.actors.runtime import Home
 from actorstream.actors.supervisor import Node
 from actorstream.actors.tree import Tree
 from actorstream.base_producer import BaseProducer
+from actorstream.consumer import Consumer
 from actorstream.consuming import ConsumerFactory
 from actorstream.errors import (
     ActorStreamError,
@@ -31,6 +32,7 @@ from actorstream.options import (
 from actorstream.producer import Producer
 from actorstream.producing import ProducerFactory
 from actorstream.reading import Reader
+from actorstream.serving import ClientService, OnLoop
 from actorstream.super_stream_administration import SuperStreamAdministration
 from actorstream.super_stream_consumer import SuperStreamConsumer
 from actorstream.super_stream_producer import SuperStreamProducer
@@ -57,12 +59,15 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
         self._handles: dict[BaseProducer | Reader, str] = {}
         self._closing: asyncio.Task[None] | None = None
         self._counter = 0
+        self._service = ClientService(self)
+        self._requests: OnLoop | None = None
 
     async def _start(self, seeds: Sequence[Endpoint], opener: Opener) -> None:
         if not compiled:
             logger.info("the wire layer of this installation is not compiled: it does the same, several times slower")
         self._tree = Tree(self._home, self._options, self._escalated)
-        await self._tree.grow(seeds, opener)
+        self._requests = OnLoop(self._service)
+        await self._tree.grow(seeds, opener, self._requests)
         await self._ask(m.Reach())
 
     @property
@@ -74,6 +79,11 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
     @property
     def _client(self) -> Client:
         return self
+
+    @property
+    def ref(self) -> m.Ref:
+        """The client as an actor, for a user's own actors: it is asked what `mailbox` has for a client's ref."""
+        return self._grown.desk
 
     async def _ask(self, message: object) -> Any:
         return await call(self._grown.locator, message, dead=Closed)
@@ -130,6 +140,12 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
         finally:
             self._forget(handle)
 
+    async def _close_handle(self, ref: m.Ref) -> None:
+        """Close the handle whose actor this is; it may be closed already."""
+        for handle in tuple(self._handles):
+            if isinstance(handle, Producer | Consumer) and handle.ref.actor_urn == ref.actor_urn:
+                await handle.close()
+
     def _forget(self, handle: BaseProducer | Reader) -> None:
         self._handles.pop(handle, None)
 
@@ -166,6 +182,8 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
 
     async def _close(self) -> None:
         try:
+            if self._requests is not None:
+                await self._requests.close()
             await asyncio.gather(*(handle.close() for handle in tuple(self._handles)), return_exceptions=True)
         finally:
             try:
@@ -174,6 +192,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
             except TimeoutError:
                 logger.warning("actors of %r did not end within %g s of its close", self._options.name, FELL_TIMEOUT_S)
             finally:
+                await self._service.close()
                 await self._home.close()
 
     async def __aenter__(self) -> Self:

@@ -28,6 +28,7 @@ from actorstream.options import (
     SuperStreamConsumerOptions,
     check_name,
 )
+from actorstream.serving import ConsumerService, OnLoop
 from actorstream.super_stream_consumer import SuperStreamConsumer
 from actorstream.tracking import Tracking, UserStore
 from actorstream.wire import commands as c
@@ -139,6 +140,7 @@ class ConsumerFactory(HandleFactory):
         if offset_store is not None:
             store = UserStore(offset_store, options.name, stream, asyncio.get_running_loop())
         consumer = Consumer(self._client, stream, options, state, until=last, tracking=tracking)
+        state.carry_out = OnLoop(ConsumerService(consumer))
         return _Plan(consumer, options, state, tracked, tracking, store, group, membership)
 
     async def _carry_out(self, plan: _Plan, child: str, *, to_the_end: bool = False) -> None:

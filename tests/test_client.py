@@ -351,6 +351,7 @@ async def test_f80_the_tree_shows_who_waits_for_what_and_never_waits_itself(clus
             "pool",
             "locator",
             "watchdog",
+            "desk",
             "publishers",
             "trackers",
             "super_streams",

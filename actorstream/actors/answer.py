@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.mailbox import Publish, Published
+from actorstream.actors.mailbox import Publish, PublishBatch, Published
 
 
 class Answer:
-    """The outcome of one `Publish`: the answer to an ask, and what `reply_to` is told; else a failure is an event.
+    """The outcome of a `Publish` or `PublishBatch`: the answer to an ask, and what `reply_to` is told; else an event.
 
     Attributes:
         done: the answer.
     """
 
-    def __init__(self, message: Publish, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, message: Publish | PublishBatch, failed: Callable[[BaseException], None]) -> None:
         """`failed` emits the event."""
         self.done: LoopFuture[None] = LoopFuture()
         self._message = message

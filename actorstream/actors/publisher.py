@@ -8,7 +8,7 @@ outbox's window in order before anything new. All that must survive is in the `O
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from actorstream.actors.calls import tell
 from actorstream.actors.encoding import Encoder
 from actorstream.actors.entries import NEVER, Outgoing
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.mailbox import Publish
+from actorstream.actors.mailbox import Publish, PublishBatch
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.pool import PUBLISHING, lease, next_attachment
 from actorstream.actors.receipt import Receipt
@@ -177,7 +177,7 @@ class Publisher(StreamActor):
         match message:
             case m.Flush():
                 self._flush()
-            case Publish():
+            case Publish() | PublishBatch():
                 return self._publish(message)
             case m.Confirmed(ids=ids):
                 # Of an older attachment too: the ids are ours, and what the broker confirmed stays confirmed.
@@ -199,22 +199,43 @@ class Publisher(StreamActor):
                 return super().on_receive(message)
         return None
 
-    def _publish(self, message: Publish) -> LoopFuture[None]:
+    def _publish(self, message: Publish | PublishBatch) -> LoopFuture[None]:
         """Publish for a user's actor, whatever becomes of it."""
         answer = Answer(message, self._publish_failed)
+        receipts: list[Receipt] = []
+        failure: Exception | None = None
         try:
-            receipt = self._accept(message)
+            for receipt in self._received(message):
+                receipts.append(receipt)  # noqa: PERF402 - those before one that fails are kept
         except Exception as error:  # noqa: BLE001 - it belongs to whoever sent it, and ends no actor (F35)
-            answer.settle(error)
-        else:
-            receipt.add_done_callback(lambda done: answer.settle(done.error))
+            failure = error
+        waiting = len(receipts)
+
+        def settled(receipt: Receipt) -> None:
+            nonlocal waiting, failure
+            waiting -= 1
+            failure = failure or receipt.error
+            if not waiting:
+                answer.settle(failure)
+
+        for receipt in receipts:
+            receipt.add_done_callback(settled)
+        if not receipts:
+            answer.settle(failure)
         return answer.done
 
     def _publish_failed(self, reason: BaseException) -> None:
         self._emit(events.PublishFailed(path=self.path, stream=self._stream, reason=reason))
 
-    def _accept(self, message: Publish) -> Receipt:
-        receipt = self._encoder.receipt(self._outbox, message.body, message.publishing_id, message.filter_value)
+    def _received(self, message: Publish | PublishBatch) -> Iterator[Receipt]:
+        make = self._encoder.receipt
+        if isinstance(message, Publish):
+            yield self._accept(make(self._outbox, message.body, message.publishing_id, message.filter_value))
+        else:
+            for receipt in [make(self._outbox, body) for body in message.bodies]:  # a bad one leaves nothing behind
+                yield self._accept(receipt)
+
+    def _accept(self, receipt: Receipt) -> Receipt:
         timeout = self._options.confirm_timeout_s
         if timeout is not None:
             receipt.deadline = asyncio.get_running_loop().time() + timeout

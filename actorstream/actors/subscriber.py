@@ -14,16 +14,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from actorstream import events, offset
-from actorstream.actors import messages as m
+from actorstream.actors import mailbox, messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.choosing import choose
 from actorstream.actors.cursor import CreditLedger, Cursor, Delivery
+from actorstream.actors.desk import CarryOut
 from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.pool import CONSUMING, lease, next_attachment
 from actorstream.actors.runtime import Again, Down, Fatal, Retry, StreamActor, ask
 from actorstream.errors import (
     ActorStreamError,
     ConnectionLost,
+    InvalidArgument,
     OffsetGap,
     StreamNotAvailable,
     StreamTruncated,
@@ -34,6 +36,7 @@ from actorstream.errors import (
 )
 from actorstream.offset import OffsetSpecification, OffsetType
 from actorstream.options import ConsumerOptions, Endpoint, OnGap, OnTruncated
+from actorstream.options.checks import require
 from actorstream.wire import commands as c
 from actorstream.wire.chunk import Chunk
 from actorstream.wire.constants import ResponseCode
@@ -46,7 +49,7 @@ BROKEN_CHUNK_TRIES = 3
 
 @dataclass(slots=True)
 class SubscriberState:
-    """What survives an incarnation beside the cursor."""
+    """What survives an incarnation beside the cursor. `carry_out` is for what only the handle can do."""
 
     cursor: Cursor
     deliveries: Channel[Delivery]
@@ -61,6 +64,7 @@ class SubscriberState:
     broken_tries: int = 0
     committed_chunk_id: int = EMPTY
     chunks: int = 0
+    carry_out: CarryOut | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +311,12 @@ class Subscriber(StreamActor):
                 # A subscription has one beginning: the next incarnation makes another one, and this one's is taken back
                 # as always when one ends.
                 self.exit(Again())
+            case mailbox.Where():
+                return self._where()
+            case mailbox.StoreOffset() if self._state.carry_out is not None:
+                return self._state.carry_out(message)
+            case mailbox.Seek() if self._state.carry_out is not None:
+                return self._sought(message, self._state.carry_out)
             case m.Pause():
                 self._state.paused = True
                 self._ledger.pause()
@@ -328,6 +338,26 @@ class Subscriber(StreamActor):
             case _:
                 return super().on_receive(message)
         return None
+
+    def _sought(self, message: mailbox.Seek, carry_out: CarryOut) -> LoopFuture[None]:
+        """Answered before it is done: it ends this incarnation, and the answers that it owes with it."""
+        answer: LoopFuture[None] = LoopFuture()
+        try:
+            offset.parse(message.offset)
+            require(not self._options.single_active, "a single active consumer has its place from its group")
+        except InvalidArgument as error:  # a future, since what is raised at a tell would end the actor
+            answer.set_exception(error)
+        else:
+            carry_out(message)
+            answer.set(None)
+        return answer
+
+    def _where(self) -> mailbox.Place:
+        state = self._state
+        cursor = state.cursor
+        return mailbox.Place(
+            self._stream, cursor.progress.position, cursor.completed, state.committed_chunk_id, state.paused
+        )
 
     def _on_delivered(self, message: m.Delivered) -> None:
         if message.attachment != self._attachment:

@@ -6,6 +6,7 @@
     ├─ pool                          Pool: who is on which connection
     ├─ locator                       Locator: where streams live
     ├─ watchdog                      Watchdog: notices when the loop stands still
+    ├─ desk                          Desk: the client, for a user's own actors
     ├─ publishers                    one_for_one over Publisher …: until its producer is closed
     ├─ trackers                      one_for_one over OffsetTracker …: until its consumer is closed
     ├─ super_streams                 one_for_one over SuperStreamRouter … and SacCoordinator …, likewise
@@ -28,6 +29,7 @@ from actorstream.actors.bus import EventBus
 from actorstream.actors.calls import call
 from actorstream.actors.coordinator import Coordination, SacCoordinator
 from actorstream.actors.credentials import CredentialsKeeper, KeeperState
+from actorstream.actors.desk import CarryOut, Desk
 from actorstream.actors.dialing import Dialer
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.locator import Locator
@@ -81,13 +83,14 @@ class Tree:
         self._root: m.Ref = start_root(home, on_event=self.bus.emit, on_gone=gone)
         self._pool: m.Ref
         self.locator: m.Ref
+        self.desk: m.Ref
         self._publishers: m.Ref
         self._trackers: m.Ref
         self._super_streams: m.Ref
         self._subscribers: m.Ref
         self._stored: weakref.WeakValueDictionary[tuple[str, str], StoredOffset] = weakref.WeakValueDictionary()
 
-    async def grow(self, seeds: Sequence[Endpoint], opener: Opener) -> None:
+    async def grow(self, seeds: Sequence[Endpoint], opener: Opener, carry_out: CarryOut) -> None:
         """Start everything, top down; nothing is connected yet."""
         options, emit = self._options, self.bus.emit
         kept = KeeperState()
@@ -117,6 +120,7 @@ class Tree:
 
         self.locator = await self._start(self._root, ChildSpec(name="locator", factory=make_locator))
         await self._start(self._root, ChildSpec(name="watchdog", factory=lambda: Watchdog(emit=emit)))
+        self.desk = await self._start(self._root, ChildSpec(name="desk", factory=lambda: Desk(carry_out=carry_out)))
         self._publishers = await self._start_supervisor("publishers")
         # In front of the subscribers, and so stopped after them.
         self._trackers = await self._start_supervisor("trackers")
