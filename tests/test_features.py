@@ -38,7 +38,9 @@ def rows() -> list[Row]:
 
 
 ROWS = rows()
-BY_FEATURE = pytest.mark.parametrize("row", [pytest.param(row, id=row.feature.replace("`", "")) for row in ROWS])
+BY_FEATURE = pytest.mark.parametrize(
+    "row", [pytest.param(row, id=f"{row.section}: {row.feature}".replace("`", "")) for row in ROWS]
+)
 
 
 @functools.cache
@@ -64,5 +66,5 @@ def test_the_example_of_a_feature_is_there_and_is_run(row: Row) -> None:
 
 
 def test_no_feature_has_two_rows() -> None:
-    features = [row.feature for row in ROWS]
+    features = [(row.section, row.feature) for row in ROWS]
     assert len(features) == len(set(features))

@@ -10,9 +10,14 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, Compression, Filter, HashRouting
+from actorstream import Client, Compression, Filter, HashRouting, events
+from actorstream.actors import messages as m
+from actorstream.actors.calls import call
+from actorstream.actors.pool import PUBLISHING
 from actorstream.errors import ClosedByBroker, MessageTooLarge, StreamDoesNotExist
+from actorstream.wire import commands as c
 from actorstream.wire.constants import DEFAULT_FRAME_MAX, ResponseCode
+from actorstream.wire.handshake import sasl_authenticate
 from actorstream.wire.publish import data_entry
 from lab.broker import Broker
 from tests.broker.reading import numbered, numbers, publish, publish_entries, read, take, until, watching
@@ -50,11 +55,11 @@ async def test_a_frame_that_is_too_large_costs_the_connection(client: Client, ne
     async with watching(client) as seen:
         publishing = asyncio.create_task(publish_entries(client, name, entries))
         try:
-            await until(lambda: [e for e in seen if isinstance(e, actorstream.events.Disconnected)], "it is closed")
+            await until(lambda: [e for e in seen if isinstance(e, events.Disconnected)], "it is closed")
         finally:
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
-    (lost,) = [event.reason for event in seen if isinstance(event, actorstream.events.Disconnected)]
+    (lost,) = [event.reason for event in seen if isinstance(event, events.Disconnected)]
     assert isinstance(lost, ClosedByBroker)
     assert lost.code == ResponseCode.FRAME_TOO_LARGE
 
@@ -67,7 +72,7 @@ async def test_no_batch_is_a_frame_that_is_too_large(client: Client, newest_stre
         await (await producer.send_batch([largest, *bodies, largest]))
         for receipt in [await producer.send(body) for body in [*bodies, largest, *bodies]]:
             await receipt
-    assert not [event for event in seen if isinstance(event, actorstream.events.Disconnected)]
+    assert not [event for event in seen if isinstance(event, events.Disconnected)]
     sizes = [len(message.body) for message in await read(client, name)]
     assert sizes == [len(body) for body in [largest, *bodies, largest, *bodies, largest, *bodies]]
 
@@ -90,6 +95,21 @@ async def test_a_named_consumer_goes_on_where_the_last_one_stopped(client: Clien
         async with await client.consumer(name, "first", name="reader") as consumer:
             # The last of them is in hand when the consumer is closed, and not completed.
             assert numbers(await take(consumer, 6)) == list(range(begin, begin + 6))
+
+
+async def test_a_log_in_is_repeated_on_an_open_connection(client: Client, newest_stream: Streams) -> None:
+    """As the renewal of a token does: the broker takes it, and goes on with what it has."""
+    name = newest_stream({})
+    async with watching(client) as seen, await client.producer(name) as producer:
+        await producer.send_wait(b"before")
+        members: m.Members = await call(client._grown.locator, m.WhereIs(name))
+        slot: m.Slot = await call(client._grown._pool, m.Lease(members.leader, PUBLISHING))
+        response: c.Response = await call(slot.connection, m.Request(sasl_authenticate("PLAIN", "guest", "guest")))
+        assert response.code == ResponseCode.OK
+        client._grown._pool.tell(m.Release(slot))
+        await producer.send_wait(b"after")
+    assert not [event for event in seen if isinstance(event, events.Disconnected)]
+    assert [message.body for message in await read(client, name)] == [b"before", b"after"]
 
 
 async def test_a_single_active_consumer_is_followed_by_another(
@@ -174,7 +194,7 @@ async def test_a_sub_entry_that_is_too_large_is_refused_here_and_not_by_the_brok
         with pytest.raises(MessageTooLarge):
             await producer.send_sub_entry([b"x" * 300_000] * 4)
         await (await producer.send_sub_entry([b"x" * 300_000] * 4, compression="lz4"))
-    assert not [event for event in seen if isinstance(event, actorstream.events.Disconnected)]
+    assert not [event for event in seen if isinstance(event, events.Disconnected)]
     assert len(await read(client, name)) == 4
 
 
