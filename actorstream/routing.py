@@ -71,8 +71,8 @@ class HashRouting:
             InvalidArgument: its key is no text, or the hash no such integer.
         """
         number = self.hash_function(_key_of(self.key, message))
-        ok = isinstance(number, int) and not isinstance(number, bool) and number >= 0
-        require(ok, f"the hash of a routing key is an integer, 0 or above, not {number!r}")
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise InvalidArgument(f"the hash of a routing key is an integer, 0 or above, not {number!r}")
         return partitions[number % len(partitions)]
 
 
@@ -228,5 +228,6 @@ def _check_callable(name: str, value: object) -> None:
 
 def _key_of(extract: Key, message: Any) -> str:
     key = extract(message)
-    require(isinstance(key, str), f"a routing key is a string, not {key!r}: let `key` convert it")
+    if not isinstance(key, str):
+        raise InvalidArgument(f"a routing key is a string, not {key!r}: let `key` convert it")
     return key

@@ -122,7 +122,10 @@ class SuperStreamProducer(BaseProducer):
             Closed: the producer is closed, or its partition is gone; the error that ended it is chained.
             and whatever `Producer.send` and the routing raise.
         """
-        producers = await self._route(message)
+        targets = self._find(message)
+        if isinstance(targets, Ask):
+            targets = await self._ask(targets)
+        producers = self._producers.of(targets)
         if len(producers) == 1:
             return await producers[0].send(message, publishing_id=publishing_id, filter_value=filter_value)
         await self._let_others_work(len(producers))
@@ -190,7 +193,10 @@ class SuperStreamProducer(BaseProducer):
         batches: dict[Producer, tuple[list[int], list[Body]]] = {}
         count = 0
         for message in messages:
-            for producer in await self._route(message):
+            targets = self._find(message)
+            if isinstance(targets, Ask):
+                targets = await self._ask(targets)
+            for producer in self._producers.of(targets):
                 places, batch = batches.setdefault(producer, ([], []))
                 places.append(count)
                 batch.append(message)
@@ -230,14 +236,11 @@ class SuperStreamProducer(BaseProducer):
 
     # Routing ------------------------------------------------------------------------------------------------------
 
-    async def _route(self, message: Body) -> list[Producer]:
-        """The producers of the partitions that a message goes to."""
-        targets = self._find(message)
-        if isinstance(targets, Ask):
-            route = await call(self.ref, m.Route(targets.key))
-            self._check()
-            targets = self._table.accept(targets.key, route)
-        return self._producers.of(targets)
+    async def _ask(self, wanted: Ask) -> tuple[str, ...]:
+        """The partitions for a key that was not known."""
+        route = await call(self.ref, m.Route(wanted.key))
+        self._check()
+        return self._table.accept(wanted.key, route)
 
     def _find(self, message: Body) -> tuple[str, ...] | Ask:
         self._check()

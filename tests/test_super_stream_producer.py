@@ -1,0 +1,195 @@
+"""The producer of a super stream, where a real broker cannot be made to show it: outcomes of parts, threads, races."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from actorstream import HashRouting, OnPartitionsChanged
+from actorstream.actors.receipt import Receipt
+from actorstream.errors import Closed, InvalidArgument, OutboxFull, PublishError, PublishRejected, Unconfirmed
+from actorstream.options import SuperStreamProducerOptions
+from actorstream.producer import Producer
+from actorstream.routed_receipt import receipt_of_all
+from actorstream.wire import commands as c
+from tests.actors.publishing import client_of
+from tests.peer import FakeCluster, until
+
+pytestmark = pytest.mark.timeout(20)
+
+
+def text(message: Any) -> str:
+    return str(message)
+
+
+def to_all(_message: Any, partitions: tuple[str, ...]) -> tuple[str, ...]:
+    return partitions
+
+
+def made(bindings: Any = 2) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.create_super_stream("ss", bindings)
+    return cluster
+
+
+# Receipts
+
+
+def parts(count: int) -> list[Receipt]:
+    return [Receipt(b"", 7) for _ in range(count)]
+
+
+def test_a_receipt_of_several_is_confirmed_when_all_are() -> None:
+    several = parts(3)
+    whole = receipt_of_all(several)
+    told: list[Receipt] = []
+    whole.add_done_callback(told.append)
+    for receipt in several[:-1]:
+        receipt.settle()
+        assert not whole.done
+    several[-1].settle()
+    assert (whole.confirmed, whole.publishing_id, told) == (True, 7, [whole])
+    whole.result(0)
+
+
+def test_a_receipt_of_several_has_their_first_error_once_all_are_settled() -> None:
+    several = parts(3)
+    whole = receipt_of_all(several)
+    several[2].settle(Unconfirmed("late"))
+    several[1].settle(PublishRejected(17))
+    assert not whole.done
+    several[0].settle()
+    assert isinstance(whole.error, PublishRejected)
+    with pytest.raises(PublishRejected):
+        whole.result(0)
+
+
+def test_a_receipt_of_several_that_are_settled_already_is_settled() -> None:
+    several = parts(2)
+    for receipt in several:
+        receipt.settle()
+    assert receipt_of_all(several).confirmed
+
+
+def test_a_receipt_of_one_is_that_one() -> None:
+    (one,) = parts(1)
+    assert receipt_of_all([one]) is one
+
+
+def test_a_receipt_of_several_is_settled_once_whatever_threads_do() -> None:
+    for _ in range(200):
+        several = parts(2)
+        whole = receipt_of_all(several)
+        told: list[Receipt] = []
+        whole.add_done_callback(told.append)
+        threads = [threading.Thread(target=receipt.settle) for receipt in several]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert whole.confirmed
+        assert told == [whole]
+
+
+# All partitions, or none
+
+
+async def test_a_message_for_several_partitions_one_of_which_has_ended_is_accepted_by_none() -> None:
+    cluster = made()
+    async with client_of(cluster) as client, await client.super_stream_producer("ss", routing=to_all) as producer:
+        cluster.delete("ss-1")
+        await until(lambda: not producer._producers._by_partition["ss-1"]._is_open)
+        with pytest.raises(Closed, match="'ss-1' cannot be published to"):
+            await producer.send("m")
+        with pytest.raises(Closed, match="'ss-1' cannot be published to"):
+            producer.try_send("m")
+        assert not cluster.bodies("ss-0")
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [
+        (Closed("gone"), Unconfirmed),
+        (InvalidArgument("an id that does not rise"), InvalidArgument),
+        (None, OutboxFull),
+    ],
+)
+async def test_what_goes_wrong_after_one_partition_has_accepted_is_told_by_the_receipt(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception | None, outcome: type[Exception]
+) -> None:
+    """Raised, it would make the caller send the message to the first one again."""
+    cluster = made()
+    offer = Producer._offer
+
+    def offer_to_the_first_only(producer: Producer, receipt: Receipt) -> bool:
+        if producer.stream == "ss-0":
+            return offer(producer, receipt)
+        if failure is not None:
+            raise failure
+        return False
+
+    async with client_of(cluster) as client, await client.super_stream_producer("ss", routing=to_all) as producer:
+        monkeypatch.setattr(Producer, "_offer", offer_to_the_first_only)
+        receipt = await producer.send("m")
+        with pytest.raises((PublishError, InvalidArgument)):
+            await receipt
+        assert isinstance(receipt.error, outcome)
+    assert cluster.bodies("ss-0") == [b"m"]
+
+
+# Threads
+
+
+async def test_partitions_are_followed_and_sends_come_from_any_thread_when_the_tree_has_a_loop_of_its_own() -> None:
+    cluster = made(3)
+    async with (
+        client_of(cluster, own_thread=True) as client,
+        await client.super_stream_producer(
+            "ss", routing=HashRouting(text), on_partitions_changed=OnPartitionsChanged.FOLLOW, refresh_s=0.02
+        ) as producer,
+    ):
+        keys = [f"key-{number}" for number in range(300)]
+
+        def send() -> list[Receipt | None]:
+            return [producer.try_send(key) for key in keys]
+
+        receipts = await asyncio.gather(*(asyncio.to_thread(send) for _ in range(3)))
+        assert all(receipt is not None for mine in receipts for receipt in mine)
+        cluster.create("ss-3")
+        cluster.super_streams["ss"] = (*cluster.super_streams["ss"], ("3", "ss-3"))
+        await until(lambda: len(producer.partitions) == 4)
+        await asyncio.to_thread(send)
+        await producer.flush(5)
+        assert producer.confirmed == 1200
+    routing = HashRouting(text)
+    before, after = tuple(f"ss-{index}" for index in range(3)), tuple(f"ss-{index}" for index in range(4))
+    for partition in after:
+        expected = 3 * [key for key in keys if routing(key, before) == partition]
+        expected += [key for key in keys if routing(key, after) == partition]
+        assert sorted(cluster.bodies(partition)) == sorted(key.encode() for key in expected)
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"refresh_s": 0}, {"refresh_s": "1"}, {"on_partitions_changed": "follow"}, {"name": "\n"}, {"max_unconfirmed": 0}],
+)
+def test_options_are_checked_at_once(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        SuperStreamProducerOptions(**given)
+
+
+async def test_the_yield_of_a_tight_loop_of_sends_lets_confirms_in() -> None:
+    cluster = made()
+    async with client_of(cluster) as client, await client.super_stream_producer("ss", routing=to_all) as producer:
+        for number in range(3_000):
+            await producer.send(str(number))
+            if producer.confirmed:
+                break
+        assert producer.confirmed
+    assert cluster.heard(c.Publish)
