@@ -10,6 +10,7 @@ import pykka
 import pytest
 
 from actorstream import Publish, Published, Receipt, Replay, events
+from actorstream.actors import publisher
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.publisher import Publisher
 from actorstream.errors import (
@@ -789,6 +790,41 @@ async def test_f34_a_broker_with_smaller_frames_costs_what_does_not_fit_and_noth
 
         assert isinstance(large.error, MessageTooLarge)
         assert cluster.bodies("s") == [b"small"]
+
+
+# Whose name it is
+
+
+async def test_f28_the_broker_is_asked_for_the_sequence_only_after_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W7: the question is not free, and without a confirm nothing can have been dropped."""
+    looks: list[Publisher] = []
+    look = Publisher._check_fence_if_confirmed
+
+    def counted(self: Publisher) -> None:
+        looks.append(self)
+        look(self)
+
+    monkeypatch.setattr(publisher, "FENCE_CHECK_S", 0.01)
+    monkeypatch.setattr(Publisher, "_check_fence_if_confirmed", counted)
+    cluster = one_stream()
+    async with client_of(cluster) as client, await client.producer("s", name="n") as producer:
+        await until(lambda: len(looks) > 3)
+        assert len(cluster.heard(c.QueryPublisherSequence)) == 1
+        await producer.send_wait(b"0")
+        await until(lambda: len(cluster.heard(c.QueryPublisherSequence)) == 2)
+
+
+async def test_f28_an_answer_that_never_comes_is_no_second_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "FENCE_CHECK_S", 0.01)
+    cluster = one_stream()
+    async with client_of(cluster, rpc_timeout_s=0.05) as client, await client.producer("s", name="n") as producer:
+        cluster.drop(c.QueryPublisherSequence)
+        await producer.send_wait(b"0")
+        await until(lambda: len(cluster.heard(c.QueryPublisherSequence)) >= 2)
+        await producer.send_wait(b"1")
+        await until(lambda: len(cluster.heard(c.QueryPublisherSequence)) >= 3)
+        assert cluster.bodies("s") == [b"0", b"1"]
+        assert len(cluster.heard(c.DeclarePublisher)) == 1
 
 
 # What not every broker can do
