@@ -14,6 +14,82 @@ ROOT = Path(__file__).parent.parent
 HEADER = ["feature", "here", "test", "example"]
 
 
+REQUIRED = """
+send, and go on
+send, and wait for the confirm
+many at once, with one receipt for all
+a callback for each outcome
+batches that grow with the load
+back pressure
+a deadline for the confirm
+frames cut by their exact size
+while the broker is away: wait, buffer to the bound, or fail
+sub-entries by hand, in every codec: none, gzip, snappy, lz4, zstd
+sub-entries by themselves
+deduplication by a name
+deduplication by ids of one's own
+the highest publishing id that the broker has
+filter values of messages
+bytes as they are, not as AMQP 1.0
+hash routing, to the same partition as every other client
+key routing
+a routing of your own
+every way to send
+deduplication over all partitions
+iteration, message by message
+batches, at the size of a chunk or smaller
+a handler, and a policy for when it raises
+the beginning: first, last, next, an offset, a moment
+flow control by credit
+the checksum of each chunk
+sub-entries, also of other clients, in all codecs
+a limit to what a sub-entry may decompress to
+a filter on the broker
+a filter here
+several consumers of one stream
+resuming by name alone
+storing and querying an offset by hand
+automatic tracking by count
+automatic tracking by time
+offsets that live elsewhere
+where a specification leads
+streams with all their arguments
+deleting; whether a stream exists
+where a stream's leader and replicas are
+the first and the last chunk of a stream
+super streams, by a number of partitions or by binding keys
+deleting a super stream
+the partitions of a super stream
+where the broker routes a key
+versions of commands exchanged
+TLS, verified always
+mutual TLS
+SASL PLAIN
+SASL EXTERNAL
+SASL ANONYMOUS
+OAuth 2: one token for all connections, renewed while they are open
+one URI, or several
+a cluster behind a load balancer
+brokers that are elsewhere than they advertise
+pooling
+control connections
+names of connections
+a lost connection: publishing goes on
+a lost connection: reading goes on
+a leader that moves (MetadataUpdate) is followed
+what is unconfirmed is sent again
+pauses between tries, of your choice
+heartbeats; a peer that is silent is given up
+every section of AMQP 1.0
+objects by content type
+the same handles without asyncio
+what happens, as events
+what happens, in the log
+counters of what was confirmed
+""".strip().splitlines()
+"""What any other client for RabbitMQ Streams can do; each is the beginning of a row's first cell, or a part of it."""
+
+
 class Row(NamedTuple):
     section: str
     feature: str
@@ -68,3 +144,8 @@ def test_the_example_of_a_feature_is_there_and_is_run(row: Row) -> None:
 def test_no_feature_has_two_rows() -> None:
     features = [(row.section, row.feature) for row in ROWS]
     assert len(features) == len(set(features))
+
+
+@pytest.mark.parametrize("feature", REQUIRED)
+def test_what_any_other_client_can_do_has_a_row(feature: str) -> None:
+    assert [row for row in ROWS if feature in row.feature]
