@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from actorstream.actors import messages as m
 from actorstream.actors.batch import BatchReceipt
@@ -32,8 +32,6 @@ from actorstream.routing import Ask, RoutingTable
 
 if TYPE_CHECKING:
     from actorstream.client import Client
-
-T = TypeVar("T")
 
 
 class SuperStreamProducer(BaseProducer):
@@ -257,8 +255,10 @@ class SuperStreamProducer(BaseProducer):
         """Start the router, then a producer for each partition, until the first one is attached."""
         self._router = await tree.start_router(child, self._state, gone)
         await self._state.ready
-        self._wanted = self._state.partitions
-        await self._use(self._wanted)
+        partitions = self._state.partitions
+        await self._use(partitions)
+        if self._state.partitions != partitions:  # already
+            self._on_change(self._state.partitions)
         await self._producers.attached(asyncio.FIRST_COMPLETED)
 
     async def _rest_attached(self, deadline: float | None) -> None:
@@ -282,6 +282,8 @@ class SuperStreamProducer(BaseProducer):
             self._loop.call_soon_threadsafe(self._on_change, partitions)
 
     def _on_change(self, partitions: tuple[str, ...]) -> None:
+        if not self._table.partitions:
+            return  # it is still starting, and looks at the end of that
         if self._options.on_partitions_changed is OnPartitionsChanged.RAISE:
             known = self._table.partitions
             self._outlet.refusal = PartitionsChanged(
@@ -299,10 +301,10 @@ class SuperStreamProducer(BaseProducer):
         while self._is_open and self._wanted != self._table.partitions:
             try:
                 await self._use(self._wanted)
+                await self._producers.close_all_but(self._table.partitions)
             except ActorStreamError as error:
                 self._outlet.refusal = error
                 return
-        await self._producers.close_all_but(self._table.partitions)
 
     # End ----------------------------------------------------------------------------------------------------------
 

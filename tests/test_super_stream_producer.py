@@ -172,6 +172,57 @@ async def test_partitions_are_followed_and_sends_come_from_any_thread_when_the_t
         assert sorted(cluster.bodies(partition)) == sorted(key.encode() for key in expected)
 
 
+# Partitions that come and go
+
+
+async def test_f45_a_change_while_a_removed_partition_takes_its_time_to_close_is_followed_too() -> None:
+    cluster = made(3)
+    async with (
+        client_of(cluster, close_timeout_s=0.3) as client,
+        await client.super_stream_producer(
+            "ss",
+            routing=lambda message, partitions: partitions[int(message)],
+            on_partitions_changed=OnPartitionsChanged.FOLLOW,
+            refresh_s=0.02,
+        ) as producer,
+    ):
+        cluster.drop(c.Publish)
+        receipt = await producer.send("2")
+        bindings = cluster.super_streams["ss"]
+        cluster.super_streams["ss"] = bindings[:2]
+        await until(lambda: producer.partitions == ("ss-0", "ss-1"))
+        assert not receipt.done, "the removed one waits for its confirm"
+        cluster.super_streams["ss"] = bindings
+        await until(lambda: producer.partitions == ("ss-0", "ss-1", "ss-2"))
+        with pytest.raises(Unconfirmed):
+            await receipt
+        assert producer.failed == 1
+
+
+async def test_f45_a_change_during_the_start_is_followed_after_it() -> None:
+    cluster = made(2)
+    async with client_of(cluster) as client:
+        hold = cluster.hold(c.DeclarePublisher)
+        starting = asyncio.create_task(
+            client.super_stream_producer(
+                "ss",
+                routing=HashRouting(text),
+                on_partitions_changed=OnPartitionsChanged.FOLLOW,
+                refresh_s=0.02,
+            )
+        )
+        await until(lambda: hold.waiting)
+        cluster.create("ss-2")
+        cluster.super_streams["ss"] = (*cluster.super_streams["ss"], ("2", "ss-2"))
+        looks = len(cluster.heard(c.Partitions))
+        await until(lambda: len(cluster.heard(c.Partitions)) > looks + 1)
+        hold.release()
+        async with await starting as producer:
+            await until(lambda: len(producer.partitions) == 3)
+            await (await producer.send_batch([str(number) for number in range(30)]))
+    assert cluster.bodies("ss-2")
+
+
 # Options
 
 
