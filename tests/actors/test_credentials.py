@@ -238,10 +238,11 @@ async def test_a_mechanism_that_is_not_offered_is_told_with_those_that_are() -> 
 # Tokens
 
 
-async def test_f88_one_token_serves_all_connections() -> None:
+@pytest.mark.parametrize("own_thread", [False, True])
+async def test_f88_one_token_serves_all_connections(own_thread: bool) -> None:
     cluster = one_stream()
     issuer = Issuer(cluster)
-    async with client_of(cluster, token_provider=issuer) as client:
+    async with client_of(cluster, own_thread=own_thread, token_provider=issuer) as client:
         await asyncio.gather(client.producer("s"), client.consumer("s"))
         assert secrets(cluster) == [b"\0\0token-1"] * 3
     assert issuer.asked == 1

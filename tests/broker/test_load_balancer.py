@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import actorstream
 from actorstream import Client, Endpoint, events
 from lab.broker import Broker, Cluster
+from lab.certificates import Certificates
 from tests.balancer import Balancer
 from tests.broker.reading import numbered, numbers, read, take, until, watching
 from tests.conftest import Streams
@@ -70,6 +72,19 @@ async def test_f17_heartbeats_keep_a_quiet_connection_open_behind_a_balancer_tha
         await producer.send_wait(b"0")
         assert numbers(await take(consumer, 1)) == [0]
         assert len(balancer.accepted) == 3
+
+
+async def test_f16_f19_through_a_balancer_in_tls(secure: Broker, secure_stream: Streams) -> None:
+    """In TLS, brokers advertise the address of their port for TLS."""
+    target, behind = secure_stream({}), replace(secure, uri=secure.tls_uri or "")
+    async with Balancer([behind]) as balancer:
+        uri = balancer.uri.replace("stream:", "stream+tls:")
+        async with actorstream.connect(uri, tls_ca=Certificates.authority, load_balancer_mode=True) as client:
+            producer, consumer = await client.producer(target), await client.consumer(target, "first")
+            await (await producer.send_batch(numbered(100)))
+            assert numbers(await take(consumer, 100)) == list(range(100))
+            assert await brokers_of(client, "publishers") == [str(endpoint(behind))]
+            assert balancer.connections == 3
 
 
 async def test_f16_the_oldest_broker_says_who_it_is_too(oldest: Broker, oldest_stream: Streams) -> None:
