@@ -251,7 +251,9 @@ class Publisher(StreamActor):
         if self._connection is not None:
             self._send(self._outbox.take())
             if self._outbox.is_queued:
-                self.tell_self(m.Flush())  # behind the confirms that wait in the inbox
+                # When the loop has turned, and not at once: the inbox is emptied before it turns, and until then these
+                # frames are not written, and no confirm is read.
+                self.call_later(0.0, m.Flush())
         self._watch_deadlines()  # also of what cannot be sent yet
 
     def _send(self, outgoing: Outgoing) -> None:

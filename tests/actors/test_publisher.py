@@ -12,6 +12,7 @@ import pytest
 from actorstream import Publish, Published, Receipt, Replay, events
 from actorstream.actors import publisher
 from actorstream.actors.future import LoopFuture
+from actorstream.actors.outbox import FLUSH_MESSAGES
 from actorstream.actors.publisher import Publisher
 from actorstream.errors import (
     AccessRefused,
@@ -790,6 +791,23 @@ async def test_f34_a_broker_with_smaller_frames_costs_what_does_not_fit_and_noth
 
         assert isinstance(large.error, MessageTooLarge)
         assert cluster.bodies("s") == [b"small"]
+
+
+async def test_a_flush_of_very_many_lets_the_loop_turn_so_that_confirms_come_in_between() -> None:
+    cluster = one_stream()
+    count = 5 * FLUSH_MESSAGES
+    async with client_of(cluster) as client, await client.producer("s", max_unconfirmed=count) as producer:
+        sent_at_first_confirm: list[int] = []
+
+        def confirmed(_: Receipt) -> None:
+            sent_at_first_confirm.append(sum(len(ids) for ids in published(cluster)))
+
+        batch = await producer.send_batch([b"x"] * count)
+        batch.receipts[0].add_done_callback(confirmed)
+        await batch
+
+        assert sum(len(ids) for ids in published(cluster)) == count
+        assert sent_at_first_confirm[0] < count
 
 
 # Whose name it is
