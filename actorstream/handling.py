@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_IN_FLIGHT_PER_WORKER = 100
 """Messages that are taken ahead of the first one that is not completed, unless told otherwise."""
+COMES_AGAIN = "what is parked in the stream that it comes from comes again"
 REASON_MAX = 1_000
 """Characters of what an exception says that are kept with a parked message: some quote all that they were given."""
 
@@ -130,7 +131,7 @@ async def consume(
     async with contextlib.AsyncExitStack() as stack:
         parking: Producer | None = None
         if isinstance(policy.then, Park):
-            require(policy.then.stream != source.stream, "what is parked in the stream that it comes from comes again")
+            require(policy.then.stream != source.stream, COMES_AGAIN)
             parking = await stack.enter_async_context(await make_producer(policy.then.stream))
         if workers.threads:
             handler = _in_threads(handler, stack.enter_context(_threads(workers.count)))
@@ -179,8 +180,8 @@ class PolicedHandler:
                     logger.warning(
                         "skipped offset %d of stream %r: the handler raised %r", message.offset, message.stream, failure
                     )
-                case Park() if self._parking is not None:
-                    await self._park(message, failure, self._parking)
+                case Park(stream=stream) if self._parking is not None:
+                    await self._park(message, failure, self._parking, stream)
                 case _:
                     raise HandlerFailed(message.stream, message.offset) from failure
 
@@ -202,8 +203,9 @@ class PolicedHandler:
         return failure
 
     @staticmethod
-    async def _park(message: Message, failure: Exception, parking: Parking) -> None:
+    async def _park(message: Message, failure: Exception, parking: Parking, stream: str) -> None:
         try:
+            require(stream != message.stream, COMES_AGAIN)  # a partition of what is read, which nobody knew before
             await parking.send_wait(parked(message, failure))
         except Exception as error:
             raise HandlerFailed(message.stream, message.offset) from error

@@ -225,6 +225,16 @@ async def test_to_park_in_the_stream_itself_is_refused_since_it_would_never_end(
     assert handler.tries == []
 
 
+async def test_to_park_in_a_partition_of_the_super_stream_that_is_read_stops() -> None:
+    consumer, parking = Listed(2), Parking()
+    consumer.stream = "all orders"
+    consumer.messages[1].stream = "parked"
+    with pytest.raises(errors.HandlerFailed, match="offset 1 of stream 'parked'") as caught:
+        await run(consumer, Failing({0: 1, 1: 1}), ErrorPolicy(then=Park("parked")), parking)
+    assert isinstance(caught.value.__cause__, errors.InvalidArgument)
+    assert [message.body for message in parking.parked] == [b"0"]
+
+
 @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
 async def test_f57_what_is_no_exception_is_no_failure_of_the_handler(error: type[BaseException]) -> None:
     consumer, handler = Listed(3), Failing({1: 1}, error)

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from actorstream import BackoffPolicy, Client, ErrorPolicy, Message, Park, Skip, blocking, errors
+from actorstream import BackoffPolicy, Client, ErrorPolicy, HashRouting, Message, Park, Skip, blocking, errors
 from lab.broker import Broker
-from tests.broker.reading import connected, numbered, numbers, publish, read, take_all, until
+from tests.broker.reading import connected, numbered, numbers, offsets, publish, read, take_all, until
 from tests.conftest import Streams
 
 NAME = "parallel-handlers"
@@ -229,3 +229,73 @@ def test_the_blocking_handles_call_a_handler_in_threads_where_it_may_use_them(br
             assert consumer.asynchronous.completed == 49
         with client.consumer(target, "first", until="end") as consumer:
             assert sorted(numbers(consumer)) == list(range(50))
+
+
+async def test_the_partitions_of_a_super_stream_are_handled_side_by_side_and_each_is_completed_in_its_order(
+    client: Client, stream: Streams
+) -> None:
+    name, log = stream(), Log()
+    await client.create_super_stream(name, partitions=3)
+    routing = HashRouting(lambda message: str(int(message.body) % 7))
+    async with await client.super_stream_producer(name, routing=routing) as producer:
+        await (await producer.send_batch([Message(body) for body in numbered(210)]))
+    async with await client.super_stream_consumer(name, "first", until="end") as consumer:
+        await consumer.run(log, workers=5, key=customer)
+        kept = {partition: offsets(await read(client, partition)) for partition in consumer.partitions}
+        assert consumer.completed == {partition: max(at, default=None) for partition, at in kept.items()}
+    assert sorted(log.handled) == list(range(210))
+    log.check_order()
+
+
+async def test_f57_stop_over_several_partitions_hands_back_what_each_of_them_has_not_completed(
+    client: Client, stream: Streams
+) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=3)
+    routing = HashRouting(lambda message: message.body.decode())
+    async with await client.super_stream_producer(name, routing=routing) as producer:
+        await (await producer.send_batch([Message(body) for body in numbered(150)]))
+    handled: list[int] = []
+    failed: list[int] = []
+
+    async def handle(message: Message) -> None:
+        if int(message.body) == 60 and not failed:
+            failed.append(message.offset)
+            raise KeyError
+        handled.append(int(message.body))
+
+    async with await client.super_stream_consumer(name, "first", until="end") as consumer:
+        with pytest.raises(errors.HandlerFailed) as caught:
+            await consumer.run(handle, workers=4, max_in_flight=20)
+        reached = consumer.completed[caught.value.stream]
+        assert reached is None or reached < failed[0] == consumer.positions[caught.value.stream]
+        await consumer.run(handle, workers=4)
+        assert sorted(set(handled)) == list(range(150))
+
+
+async def test_f46_what_is_stored_under_a_name_never_passes_a_message_that_is_not_completed(
+    client: Client, stream: Streams
+) -> None:
+    name = stream({})
+    await publish(client, name, numbered(300), chunk=10)
+    stuck, log = asyncio.Event(), list[int]()
+
+    async def handle(message: Message) -> None:
+        if message.offset == 100 and not stuck.is_set():
+            await until(lambda: len(log) == 149, "those behind it are completed")
+            stuck.set()
+            raise KeyError
+        log.append(message.offset)
+
+    async with await client.consumer(name, "first", name="group") as consumer:
+        with pytest.raises(errors.HandlerFailed):
+            await consumer.run(handle, workers=4, max_in_flight=50)
+    assert max(log) == 149
+    assert await client.query_offset("group", name) == 99
+    async with await client.consumer(name, "first", name="group") as consumer:
+        running = asyncio.create_task(consumer.run(handle, workers=4))
+        await until(lambda: consumer.completed == 299, "the rest is handled")
+        await consumer.close()
+        await running
+    assert sorted(set(log)) == list(range(300))
+    assert len(log) == 149 + 200, "from 100 on once more"

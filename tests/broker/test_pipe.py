@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 import actorstream
-from actorstream import Client, ErrorPolicy, Message, Park, Pipe, Skip, blocking, errors
+from actorstream import Client, ErrorPolicy, Message, Park, Pipe, Skip, StreamArguments, blocking, errors
 from lab.broker import Broker
 from tests.broker import piping
 from tests.broker.reading import connected, numbered, publish, read, until
@@ -415,3 +415,44 @@ async def test_i4_a_broker_that_is_cut_killed_and_restarted_under_it_changes_not
         sent = bodies(await read(client, source))
         assert set(sent) == set(numbered(total))
         assert bodies(await read(client, target)) == [body * 2 for body in sent]
+
+
+async def test_next_is_behind_the_last_message_also_when_a_chunk_of_the_brokers_own_is_the_last(
+    client: Client, stream: Streams
+) -> None:
+    source, target = stream({}), stream({})
+    await publish(client, source, [b"a", b"b"], chunk=1)
+    await client.store_offset("somebody else", source, 0)
+
+    async def stored() -> bool:
+        return await client.query_offset("somebody else", source) == 0
+
+    await until(stored, "the broker has written a chunk of its own")
+    pipe = Pipe(client, source, target, double, name="pipe", offset="next")
+    running = asyncio.create_task(run(pipe))
+    await until(lambda: pipe.position > 1, "it knows what next means")
+    await publish(client, source, [b"c"])
+    await until(lambda: pipe.published == 1 and not pipe._pending, "it came through")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert bodies(await read(client, target)) == [b"cc"]
+
+
+async def test_f49_what_retention_took_before_the_pipe_had_read_it_is_told(client: Client, stream: Streams) -> None:
+    source, target = stream(), stream({})
+    await client.create_stream(source, StreamArguments(max_length=200_000, max_segment_size=50_000))
+    await publish(client, source, numbered(20))
+    pipe = Pipe(client, source, target, double, name="pipe", until="end")
+    await run(pipe)
+    filler = [b"x" * 1_000] * 50
+
+    async def overtaken() -> bool:
+        await publish(client, source, filler, chunk=10)
+        return (await client.stream_statistics(source)).first_chunk_id > pipe.completed
+
+    await until(overtaken, "retention has gone beyond the pipe", PATIENCE_S)
+    with pytest.raises(errors.OffsetGap) as caught:
+        await run(pipe)
+    assert caught.value.stream == source
+    assert caught.value.wanted >= 20
+    assert len(await read(client, target)) == 20
