@@ -17,7 +17,7 @@ from actorstream.actors import messages as m
 from actorstream.actors.answer import Answer, Gathering
 from actorstream.actors.calls import call, tell
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.mailbox import Publish, Published
+from actorstream.actors.mailbox import Publish, PublishBatch, Published
 from actorstream.actors.runtime import StreamActor, Timer
 from actorstream.errors import ActorStreamError, Closed, StreamDoesNotExist
 from actorstream.routing import Ask, Routes, RoutingTable
@@ -106,6 +106,8 @@ class SuperStreamRouter(StreamActor):
                 self._look()
             case Publish() if self._state.outlet is not None:
                 return self._publish(message, self._state.outlet)
+            case PublishBatch() if self._state.outlet is not None:
+                return self._publish_all(message, self._state.outlet)
             case _:
                 return super().on_receive(message)
         return None
@@ -200,6 +202,15 @@ class SuperStreamRouter(StreamActor):
             _hand_out(message, answer, outlet.table.accept(key, known.get(timeout=0)), outlet)
 
         self._attempt(answer, forward)
+        return answer.done
+
+    def _publish_all(self, message: PublishBatch, outlet: Outlet) -> LoopFuture[None]:
+        answer = Answer(message, self._publish_failed)
+        if not message.bodies:
+            answer.settle(None)
+        gathering = Gathering(answer, message.bodies)
+        for body in message.bodies:
+            self._publish(Publish(body, reply_to=gathering), outlet)
         return answer.done
 
     @staticmethod

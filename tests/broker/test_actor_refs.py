@@ -9,7 +9,7 @@ import pykka
 import pytest
 import pytest_asyncio
 
-from actorstream import Client, Deliver, Node, Publish, Published, errors, events, mailbox
+from actorstream import Client, Deliver, HashRouting, Node, Publish, Published, errors, events, mailbox
 from lab.broker import Broker
 from tests.broker.reading import connected, numbered, numbers, publish, read, until
 from tests.conftest import Streams
@@ -101,6 +101,24 @@ async def test_an_actor_publishes_through_a_producer_that_it_opens(client: Clien
     with pytest.raises((pykka.ActorDeadError, errors.Closed)):
         await user.asks(producer, Publish(b"late"))
     assert b"never sent" not in [message.body for message in await read(client, name)]
+
+
+async def test_a_batch_for_a_super_stream_is_confirmed_when_all_its_partitions_have_theirs(
+    client: Client, stream: Streams, user: User
+) -> None:
+    name = stream()
+    await client.create_super_stream(name, partitions=3)
+    routing = HashRouting(lambda message: bytes(message).decode() if isinstance(message, bytes) else "")
+    async with await client.super_stream_producer(name, routing=routing) as producer:
+        assert await user.asks(producer.ref, mailbox.PublishBatch(numbered(30))) is None
+        assert await user.asks(producer.ref, mailbox.PublishBatch([])) is None
+        with pytest.raises(errors.InvalidArgument):
+            await user.asks(producer.ref, mailbox.PublishBatch([b"30", 7]))  # type: ignore[list-item]
+        await user.do(lambda: producer.ref.tell(mailbox.PublishBatch([b"31"], reply_to=user.ref, context="batch")))
+        assert await user.next() == Published("batch", None)
+    found = [numbers(await read(client, partition)) for partition in await client.partitions(name)]
+    assert all(found)
+    assert sorted(number for part in found for number in part) == list(range(32))
 
 
 async def test_a_named_producer_and_filter_values_are_told_likewise(
