@@ -36,6 +36,7 @@ key routing
 a routing of your own
 every way to send
 deduplication over all partitions
+all partitions read as one
 iteration, message by message
 batches, at the size of a chunk or smaller
 a handler, and a policy for when it raises
@@ -53,6 +54,9 @@ automatic tracking by count
 automatic tracking by time
 offsets that live elsewhere
 where a specification leads
+one active consumer of a name
+partitions of a super stream shared by members
+a callback that may choose the offset
 streams with all their arguments
 deleting; whether a stream exists
 where a stream's leader and replicas are
