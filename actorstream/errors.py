@@ -393,16 +393,16 @@ class NoRoute(PublishError):
 
 
 class PartitionsChanged(ActorStreamError):
-    """A super stream has other partitions than its producer began with, and the producer was to raise that.
+    """A super stream has other partitions than its producer or consumer began with, and that was to be raised.
 
-    What it accepted before goes on. A producer that is made anew uses the new partitions.
+    What a producer accepted before goes on. One that is made anew uses the new partitions.
     """
 
     def __init__(self, super_stream: str, added: tuple[str, ...], removed: tuple[str, ...]) -> None:
         changes = [f"{what}: {', '.join(names)}" for what, names in (("added", added), ("removed", removed)) if names]
         super().__init__(
             f"the partitions of super stream {super_stream!r} have changed ({'; '.join(changes) or 'their order'}): "
-            "keys may belong elsewhere now; make a new producer to use them"
+            "keys may belong elsewhere now; a new producer or consumer uses them"
         )
         self.super_stream = super_stream
         self.added = added

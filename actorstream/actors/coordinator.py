@@ -59,12 +59,32 @@ Decide = Callable[[Activation], Awaitable[OffsetSpecification | None]]
 
 @dataclass(slots=True)
 class Member:
-    """One consumer of a group, as its coordinator knows it."""
+    """One consumer of a group, as its coordinator knows it.
+
+    Attributes:
+        restarts: of the cursor, as of the last activation.
+        seen: what was stored at the last activation.
+        void: what was stored when the stream turned out to be another one.
+    """
 
     membership: Membership
     tracked: TrackerState
     tracker: m.Ref
     subscriber: m.Ref | None = None
+    restarts: int = 0
+    seen: int | None = None
+    void: int | None = None
+
+    def stored(self) -> int | None:
+        """What is stored, unless that led beyond the end: a store of the user's outlives a stream that is made anew."""
+        cursor, stored = self.tracked.cursor, self.tracked.stored
+        if self.restarts != cursor.restarts:
+            self.restarts, self.void = cursor.restarts, self.seen
+        self.seen = stored.value
+        if self.seen is not None and self.seen == self.void:
+            stored.forget()  # what is stored next need not be above it
+            return None
+        return self.seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +212,7 @@ class SacCoordinator(StreamActor):
             async with asyncio.timeout(budget_s) as budget:
                 await ask(member.tracker, m.StartingOffset())
                 stored_is_known = True
-                stored, completed = member.tracked.stored.value, member.tracked.cursor.completed
+                stored, completed = member.stored(), member.tracked.cursor.completed
                 start = starting_offset(stored, completed)
                 if decide is None:
                     return start

@@ -65,6 +65,8 @@ class Cursor:
         """The newest chunk that was received, or is known to have been there: the stream can never end before it."""
         self.reached: int | None = None
         """The last offset that was completed before the present progress began; see `activate`."""
+        self.restarts = 0
+        """How often the place was given up."""
         self._pin: OffsetSpecification | None = None
         self._skip_through = -1
 
@@ -138,6 +140,7 @@ class Cursor:
         """Forget the place: the stream is another one now, or was cut off. What is under way is dropped."""
         self.specification = specification
         self.progress = self._begin(specification)
+        self.restarts += 1
         self.reached = None
         self.last_chunk_id = -1
         self._pin = None

@@ -335,6 +335,34 @@ async def test_f49_what_retention_took_from_who_is_active_is_told_and_from_who_i
         assert (gap.wanted, gap.first) == (7, 10)
 
 
+async def test_f50_an_offset_that_outlived_its_stream_is_not_believed_twice(cluster: FakeCluster) -> None:
+    """The store is elsewhere, and the stream was made anew: its members read it from its beginning, and store again."""
+    store = Shelf()
+    store.offsets[GROUP, "s"] = 1000
+    fill(cluster, 2)
+    async with connected(cluster) as client, watching(client) as seen:
+        async with member(client, offset_store=store) as consumer:
+            assert await take(consumer, 3) == [0, 1, 2]
+            subscription(cluster)[0].drop()
+            assert await take(consumer, 7) == list(range(3, 10))
+            consumer.complete()
+        assert store.offsets == {(GROUP, "s"): 9}
+        assert len([event for event in seen if isinstance(event, events.StreamTruncated)]) == 1
+
+
+class Shelf:
+    """An `OffsetStore` in memory."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[tuple[str, str], int] = {}
+
+    async def load(self, name: str, stream: str) -> int | None:
+        return self.offsets.get((name, stream))
+
+    async def store(self, name: str, stream: str, offset: int) -> None:
+        self.offsets[name, stream] = offset
+
+
 # Losing the connection
 
 
