@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,10 +37,13 @@ from actorstream.errors import (
     StreamDoesNotExist,
 )
 from lab.broker import Broker
+from tests.broker import spreading
 from tests.broker.reading import take, until
 from tests.conftest import Streams
 
 pytestmark = pytest.mark.timeout(40)
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest_asyncio.fixture
@@ -484,6 +491,41 @@ async def test_f26_a_restart_after_the_lowest_id_repeats_nothing_and_loses_nothi
         f"{name}-0": [sent[number] for number in range(2, 101, 2)],
         f"{name}-1": [sent[number] for number in range(1, 101, 2)],
     }
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", [random.SystemRandom().randrange(10**6)])
+async def test_i4_killed_again_and_again_it_goes_on_after_the_lowest_id_and_everything_is_there_once(
+    broker: Broker, client: Client, stream: Streams, seed: int
+) -> None:
+    """SIGKILL at random moments, with much unconfirmed on its way to three partitions of uneven shares."""
+    rng = random.Random(seed)
+    name, count, kills = stream(), 40_000, 6  # more than can be sent until the last kill
+    await client.create_super_stream(name, partitions=3)
+    lengths = []
+    for _ in range(kills):
+        with spreading_process(broker.uri, name, count) as process:
+            assert process.stdout is not None
+            assert await asyncio.to_thread(process.stdout.readline) == "running\n"
+            await asyncio.sleep(rng.uniform(0.0, 0.25))
+            process.kill()
+            await asyncio.to_thread(process.wait)
+        lengths.append(sum(map(len, (await content(client, name)).values())))
+    with spreading_process(broker.uri, name, count) as process:
+        assert await asyncio.to_thread(process.wait, 60) == 0
+    assert len(set(lengths)) > 1, f"killed in the middle: {lengths}"
+    assert lengths[-1] < count, "it was still at work when it was killed last"
+    partitions = await client.partitions(name)
+    routing = HashRouting(spreading.key_of)
+    sent = [str(number) for number in range(1, count + 1)]
+    assert await content(client, name) == {
+        partition: [body for body in sent if routing(body, partitions) == partition] for partition in partitions
+    }
+
+
+def spreading_process(uri: str, super_stream: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.broker.spreading", uri, super_stream, str(count)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 async def test_f26_generated_ids_go_on_in_each_partition(client: Client, stream: Streams) -> None:
