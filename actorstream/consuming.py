@@ -129,6 +129,10 @@ class ConsumerFactory(HandleFactory):
         specification = offset_module.parse(offset)
         if offset_store is not None and not options.name:
             raise InvalidArgument("an offset store keeps offsets under a consumer's name: give one with name=...")
+        if offset_store is not None and not isinstance(offset_store, OffsetStore):
+            raise InvalidArgument(
+                f"offset_store has the methods of an OffsetStore, load and store, not {offset_store!r}"
+            )
         membership = None if group is None else group.membership(stream)
         cursor = Cursor(specification, None if membership is None else membership.gate)
         state = SubscriberState(cursor, Channel(), LoopFuture(), bounded=is_bounded)

@@ -193,7 +193,16 @@ async def test_what_ended_a_consumer_for_good_does_not_hold_up_its_close() -> No
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"name": 5}, {"name": "x" * 256}, {"name": "a\nb"}, {"tracking": 10}, {"name": "app", "tracking": "auto"}],
+    [
+        {"name": 5},
+        {"name": "x" * 256},
+        {"name": "a\nb"},
+        {"tracking": 10},
+        {"tracking": AutoTracking(every=10)},
+        {"name": "app", "tracking": "auto"},
+        {"name": "app", "offset_store": {}},
+        {"filter": "emea"},
+    ],
 )
 async def test_options_that_are_none_are_refused_at_once(wrong: dict[str, Any]) -> None:
     cluster = cluster_with()

@@ -88,6 +88,8 @@ class ConsumerOptions:
         )
         ok = self.tracking is None or isinstance(self.tracking, AutoTracking)
         require(ok, f"tracking is an AutoTracking or None, not {self.tracking!r}")
+        ok = bool(self.name) or self.tracking in (None, AutoTracking())
+        require(ok, "an offset is stored under a consumer's name, and tracking needs one: give one with name=...")
         require(isinstance(self.single_active, bool), f"single_active is a boolean, not {self.single_active!r}")
         require(bool(self.name) or not self.single_active, "a single active consumer has a name, that of its group")
         positive("hand_over_timeout_s", self.hand_over_timeout_s)

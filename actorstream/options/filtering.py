@@ -21,8 +21,8 @@ class Filter:
     to find out from its body or properties.
 
     Attributes:
-        values: one value or several, any of which is wanted. None: the broker sends everything, and the predicate
-            decides; that works with every broker.
+        values: one value or several, any of which is wanted. Without any, the broker sends everything, and the
+            predicate decides; that works with every broker.
         match_unfiltered: messages that were published without a value are wanted, too.
         predicate: whether a message is wanted. Called once, on the consumer's loop; it should not block.
     """

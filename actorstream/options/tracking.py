@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from actorstream.options.checks import count, positive
 
 MOST = 2**63 - 1
 
 
+@runtime_checkable
 class OffsetStore(Protocol):
     """Where offsets live, if not on the broker: a file, a database, the transaction that holds the results.
 
