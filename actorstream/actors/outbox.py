@@ -44,7 +44,7 @@ from actorstream.wire.publish import PUBLISH_OVERHEAD
 
 FLUSH_MESSAGES = 2_048
 FLUSH_BYTES = 1_048_576
-"""What one flush takes, at most, before the actor looks what else there is to do; a lot is never divided for it."""
+"""About what one flush takes, before the loop turns and the next one takes more; a lot is never divided for it."""
 
 _ALONE = PUBLISH_OVERHEAD - 4
 """What counts against frame_max besides the entry, when it is alone in its frame."""
