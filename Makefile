@@ -43,7 +43,7 @@ test: up peers java versions $(BUILT) ## the tests, against a real broker
 clustertest: up $(BUILT) ## the tests that break nodes of a three-node cluster
 	@$(RUN) $(PYTEST) -m cluster $(ARGS)
 
-bench: up peers ## messages per second, beside rstream, rbfly and the ceiling
+bench: up peers $(COMPILED)/installed ## what it reaches and costs, beside rstream, rbfly and the ceiling (ARGS=--quick)
 	@$(RUN) -m benchmarks.compare $(ARGS)
 
 compile: $(COMPILED)/installed ## the package with its wire layer compiled, in build/compiled

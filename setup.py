@@ -1,4 +1,4 @@
-"""Compiles `actorstream/wire` with mypyc when a wheel is built; all else about the build is in pyproject.toml.
+"""Compiles `actorstream/wire`, and a little more, with mypyc when a wheel is built; all else is in pyproject.toml.
 
     ACTORSTREAM_COMPILE=1   compiled, or the build fails
     ACTORSTREAM_COMPILE=0   not compiled: the wheel has no machine code, and runs anywhere
@@ -18,11 +18,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.dist import Distribution
 
-GROUP = "actorstream_wire"
-"""The name of the one library that all compiled modules share; each of them is a stub that loads it."""
+GROUP = "actorstream"
+"""For the name of the one library that all compiled modules share; each of them is a stub that loads it."""
 
 INTERPRETED = {"__init__.py", "amqp.py", "native.py"}
 """`amqp` is made of subclasses of built-ins, which mypyc does not compile; `native` stands for a module of mypyc's."""
+
+
+CORES = ("encoding", "entries", "grouping", "numbering", "outbox", "receipt", "room")
+"""Modules of `actors` that are no actors: what is done there for each message."""
 
 
 def extensions() -> list[Extension]:
@@ -32,7 +36,7 @@ def extensions() -> list[Extension]:
         return []
     try:
         require_compiler()
-        return compiled_wire()
+        return compiled_modules()
     except (Exception, SystemExit) as error:  # mypyc exits when something is not to its liking
         if wish == "1":
             raise
@@ -51,11 +55,12 @@ def require_compiler() -> None:
         command.run()
 
 
-def compiled_wire() -> list[Extension]:
-    """The modules of `wire`, as C."""
+def compiled_modules() -> list[Extension]:
+    """The modules as C."""
     from mypyc.build import mypycify  # noqa: PLC0415 - not there when it is not wanted
 
-    modules = [str(path) for path in sorted(Path("actorstream/wire").glob("*.py")) if path.name not in INTERPRETED]
+    wire = [path for path in sorted(Path("actorstream/wire").glob("*.py")) if path.name not in INTERPRETED]
+    modules = [*map(str, wire), *(f"actorstream/actors/{name}.py" for name in CORES)]
     # Types are the linter's business: here they are only believed, whatever a newer mypy may have to say of them.
     options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", "--cache-dir=build/mypy"]
     found = mypycify([*options, *modules], opt_level="3", group_name=GROUP, target_dir="build/c")

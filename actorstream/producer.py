@@ -99,8 +99,10 @@ class Producer(BaseProducer):
             UnsupportedByBroker: it does not know filter values; nothing was queued.
             Closed: the producer is closed; the error that ended it is chained.
         """
-        await self._let_others_work()
-        receipt = self._encode(message, publishing_id, filter_value)
+        self._since_yield += 1
+        if self._since_yield >= YIELD_EVERY:
+            await self._let_others_work(0)
+        receipt = self._encoder.receipt(self._outbox, message, publishing_id, filter_value)
         return receipt if self._offer(receipt) else await self._offer_when_room(receipt)
 
     def try_send(
@@ -256,7 +258,8 @@ class Producer(BaseProducer):
 
     def _offer(self, receipt: Receipt) -> bool:
         """Have it accepted, if there is room."""
-        self._check_open()
+        if self._closed is not None:
+            self._check_open()
         receipt.deadline = self._deadline()
         is_first = self._outbox.offer(receipt)
         if is_first:

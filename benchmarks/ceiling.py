@@ -17,7 +17,7 @@ from actorstream.wire import commands as c
 from actorstream.wire.chunk import Chunk
 from actorstream.wire.constants import Key
 from actorstream.wire.publish import data_entry, publish_frames
-from benchmarks.workload import Outcome, Task, bodies, latencies, perform, seconds
+from benchmarks.workload import TICK_S, Outcome, Task, bodies, latencies, perform, seconds, start
 
 FRAME_MAX = 1_048_576
 PER_FRAME = 5_000
@@ -114,7 +114,7 @@ def read_chunks(task: Task, take: Callable[[bytes], int]) -> None:
 
 def publish_all(task: Task) -> Outcome:
     """Send frames that were made beforehand, fifty thousand messages ahead of their confirms."""
-    entries = [data_entry(body) for body in bodies(task.count)]
+    entries = [data_entry(body) for body in bodies(task.count, task.size)]
     frames = [
         (publish_frames(0, 1, range(start, start + len(part)), part, FRAME_MAX), len(part))
         for start in range(0, task.count, PER_FRAME)
@@ -122,7 +122,7 @@ def publish_all(task: Task) -> Outcome:
     ]
     with Connection(task.host, task.port) as connection:
         connection.ask(c.DeclarePublisher(0, "", task.stream))
-        begin = time.perf_counter()
+        begin = start()
         sent = confirmed = 0
         for encoded, messages in frames:
             connection.send(encoded[0])
@@ -142,9 +142,30 @@ def _confirms(connection: Connection) -> int:
     return count
 
 
+def feed(task: Task) -> Outcome:
+    """Publish at a steady rate, for a consumer in another process."""
+    entries = [data_entry(body) for body in bodies(task.count, task.size)]
+    with Connection(task.host, task.port) as connection:
+        connection.ask(c.DeclarePublisher(0, "", task.stream))
+        begin = start()
+        sent = confirmed = 0
+        while sent < task.count:
+            due = min(task.count, int((time.perf_counter() - begin[0]) * task.rate))
+            if due > sent:
+                frames = publish_frames(0, 1, range(sent, due), entries[sent:due], FRAME_MAX)
+                connection.send(b"".join(frames))
+                sent = due
+            while sent - confirmed >= task.rate // 10:
+                confirmed += _confirms(connection)
+            time.sleep(TICK_S)
+        while confirmed < task.count:
+            confirmed += _confirms(connection)
+        return seconds(begin)
+
+
 def count_all(task: Task) -> Outcome:
     """Read every chunk, and of each one nothing but how many records it holds."""
-    begin = time.perf_counter()
+    begin = start()
     read_chunks(task, lambda frame: int(_COUNT.unpack_from(frame, _RECORDS_AT)[0]))
     return seconds(begin)
 
@@ -165,7 +186,8 @@ def read_bodies(task: Task) -> list[bytes]:
 def round_trips(task: Task) -> Outcome:
     """One message, its confirm, the next message."""
     frames = [
-        publish_frames(0, 1, [number], [data_entry(body)], 0)[0] for number, body in enumerate(bodies(task.count))
+        publish_frames(0, 1, [number], [data_entry(body)], 0)[0]
+        for number, body in enumerate(bodies(task.count, task.size))
     ]
     samples: list[float] = []
     with Connection(task.host, task.port) as connection:
@@ -175,7 +197,7 @@ def round_trips(task: Task) -> Outcome:
             connection.send(frame)
             assert _confirms(connection) == 1
             samples.append(time.perf_counter() - begin)
-    return latencies(samples[len(samples) // 5 :])
+    return latencies(samples)
 
 
 async def _publish(task: Task) -> Outcome:
@@ -186,9 +208,13 @@ async def _consume(task: Task) -> Outcome:
     return count_all(task)
 
 
+async def _feed(task: Task) -> Outcome:
+    return feed(task)
+
+
 async def _round_trips(task: Task) -> Outcome:
     return round_trips(task)
 
 
 if __name__ == "__main__":
-    perform({"publish": _publish, "consume": _consume, "round_trip": _round_trips}, asyncio.run)
+    perform({"publish": _publish, "consume": _consume, "feed": _feed, "round_trip": _round_trips}, asyncio.run)

@@ -1,242 +1,205 @@
-"""Messages per second, published and confirmed, and consumed: this client, rstream, rbfly, and the ceiling.
+"""What this client reaches and costs, beside rstream, rbfly, and the least that can be done: `make bench`.
 
-`make bench`, or `python -m benchmarks.compare --rounds 5`; about two minutes. Every measurement is a process of its own
-in the environment of its client. Rounds are interleaved, so that what the machine does meanwhile hits all alike, and a
-ratio is the median of the ratios within the rounds. See docs/benchmarks.md.
+`ARGS=--quick` takes two minutes and says little; all of it takes ten. Every measurement is a process of its own in the
+environment of its client. Rounds are interleaved, so that what the machine does meanwhile hits all alike, and a ratio
+is the median of the ratios within the rounds. See docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
+import dataclasses
 import json
 import os
-import platform
 import statistics
 import sys
+import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceiling
-from benchmarks.workload import BODY_SIZE, SAMPLE_MASK, Task, body
+from benchmarks import contenders as c, plots, report
+from benchmarks.contenders import Contender
+from benchmarks.measure import COMPILED, QUICK, STEADY_RATE, Amounts, Bench, Results, ratios, summary
 from lab import broker as lab
 from lab.broker import Broker
 from lab.shell import ROOT, LabError, say
 from tests.interop.peers import environment
 
 RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
-FIRST = b"first"
-"""A message that a contender may send before its clock runs."""
+SECTIONS = ("throughput", "steady", "sizes", "scale", "memory")
+OURS = Contender("", "scale", "", "")
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A row of the table: who does what. `peer` runs in the peers' environment; `kind` is the script's name for it."""
-
-    name: str
-    module: str
-    kind: str
-    label: str
-    peer: bool = False
-
-
-PUBLISH = (
-    Contender("publish_ceiling", "ceiling", "publish", "ceiling: encoded beforehand, confirms counted"),
-    Contender("publish_send", "ours", "publish_send", "actorstream: send"),
-    Contender("publish_batch", "ours", "publish_batch", "actorstream: send_batch of 1,000"),
-    Contender("publish_rstream", "rstream_side", "publish_send", "rstream: send", peer=True),
-    Contender("publish_rstream_batch", "rstream_side", "publish_batch", "rstream: send_batch of 1,000", peer=True),
-    Contender("publish_rbfly", "rbfly_side", "publish", "rbfly: batch, flush after 5,000", peer=True),
-)
-CONSUME = (
-    Contender("consume_ceiling", "ceiling", "consume", "ceiling: headers of chunks"),
-    Contender("consume_iter", "ours", "consume_iter", "actorstream: async for"),
-    Contender("consume_batches", "ours", "consume_batches", "actorstream: batches"),
-    Contender("consume_rstream", "rstream_side", "consume", "rstream: callback", peer=True),
-    Contender("consume_rbfly", "rbfly_side", "consume", "rbfly: async for", peer=True),
-)
-WAIT = (
-    Contender("round_trip", "ceiling", "round_trip", "ceiling: request and confirm on a blocking socket"),
-    Contender("send_wait", "ours", "send_wait", "actorstream: send_wait"),
-)
-
-# Rates: more is better. The last one is a time over a time: less is better, and 1 is the least.
-RATIOS = {
-    "publish_send_vs_ceiling": ("publish_send", "publish_ceiling"),
-    "publish_batch_vs_ceiling": ("publish_batch", "publish_ceiling"),
-    "publish_send_vs_rstream": ("publish_send", "publish_rstream"),
-    "publish_batch_vs_rstream": ("publish_batch", "publish_rstream_batch"),
-    "publish_send_vs_rbfly": ("publish_send", "publish_rbfly"),
-    "consume_iter_vs_rstream": ("consume_iter", "consume_rstream"),
-    "consume_iter_vs_rbfly": ("consume_iter", "consume_rbfly"),
-    "consume_batches_vs_rbfly": ("consume_batches", "consume_rbfly"),
-    "consume_batches_vs_ceiling": ("consume_batches", "consume_ceiling"),
-    "send_wait_p50_vs_roundtrip": ("send_wait", "round_trip"),
-}
-
-Results = dict[str, list[float]]
+def measured(bench: Bench, sections: list[str]) -> dict[str, Any]:
+    """Everything that was asked for; what has ratios goes into `bench.found`."""
+    amounts = bench.amounts
+    more: dict[str, Any] = {}
+    if {"throughput", "memory"} & set(sections):
+        bench.fill()
+    for number in range(amounts.rounds):
+        say(f"round {number + 1} of {amounts.rounds}")
+        if "throughput" in sections:
+            bench.throughput(number)
+        if "steady" in sections:
+            bench.steady(number)
+    for name in (one.name for one in (*c.STEADY_PUBLISH, *c.STEADY_CONSUME)):
+        for outcome in bench.found.get(name, []):
+            outcome["cpu_us"] = outcome["cpu"] / (amounts.steady_s * STEADY_RATE) * 1e6
+    if "sizes" in sections:
+        more["by_size"] = bench.by_size()
+    more["scale"] = (scaling(bench) if "scale" in sections else {}) | (memory(bench) if "memory" in sections else {})
+    return more
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A broker, and how much is to be done on it."""
-
-    broker: Broker
-    prefix: str
-    publish_count: int
-    consume_count: int
-    wait_count: int
-
-    def task(self, kind: str, stream: str, count: int) -> Task:
-        """A task on a stream of this benchmark."""
-        return Task(kind, self.broker.uri, self.broker.host, self.broker.port, f"{self.prefix}-{stream}", count)
-
-    def measure(self, contender: Contender, task: Task) -> dict[str, Any]:
-        """What a contender's process says."""
-        python = environment.ensure() if contender.peer else Path(sys.executable)
-        return environment.call(f"benchmarks.{contender.module}", asdict(task), python=python, timeout_s=120.0)
-
-    def on_new_stream(self, contender: Contender, count: int, *, verified: bool) -> dict[str, Any]:
-        """The same on a stream that is made for it, and looked at afterwards: everything is there, in order."""
-        task = self.task(contender.kind, contender.name, count)
-        self.broker.management.create_stream(task.stream)
-        try:
-            outcome = self.measure(contender, task)
-            if verified:
-                verify(task)
-        finally:
-            self.broker.management.delete_stream(task.stream)
-        return outcome
-
-    def rounds(self, number: int) -> tuple[Results, Results]:
-        """Messages per second (for latencies: median seconds) by contender, one a round; and 99th percentiles."""
-        found: Results = {contender.name: [] for contender in (*PUBLISH, *CONSUME, *WAIT)}
-        tails: Results = {contender.name: [] for contender in WAIT}
-        full = self.task("publish", "full", self.consume_count)
-        self.broker.management.create_stream(full.stream)
-        ceiling.publish_all(full)
-        verify(full)
-        for round_number in range(number):
-            say(f"round {round_number + 1} of {number}")
-            for contender in turned(PUBLISH, round_number):
-                outcome = self.on_new_stream(contender, self.publish_count, verified=True)
-                found[contender.name].append(self.publish_count / outcome["seconds"])
-            for contender in turned(CONSUME, round_number):
-                outcome = self.measure(contender, self.task(contender.kind, "full", self.consume_count))
-                found[contender.name].append(self.consume_count / outcome["seconds"])
-            for contender in turned(WAIT, round_number):
-                outcome = self.on_new_stream(contender, self.wait_count, verified=False)
-                found[contender.name].append(outcome["p50"])
-                tails[contender.name].append(outcome["p99"])
-        return found, tails
-
-
-def turned(contenders: tuple[Contender, ...], by: int) -> tuple[Contender, ...]:
-    """The same in another order: nobody always comes after the same one."""
-    by %= len(contenders)
-    return contenders[by:] + contenders[:by]
-
-
-def verify(task: Task) -> None:
-    """Read a stream back; every message has to be there, and every 1,024th body is compared."""
-    found = ceiling.read_bodies(task)
-    if found[0] == FIRST:  # was not counted: read what is then missing
-        found = ceiling.read_bodies(Task(**{**asdict(task), "count": task.count + 1}))[1:]
-    assert len(found) == task.count, f"{len(found)} messages of {task.count} are in the stream"
-    for number in range(0, task.count, SAMPLE_MASK + 1):
-        assert found[number] == body(number), f"message {number} is another one"
-
-
-def machine(broker: Broker) -> dict[str, Any]:
-    """What the figures depend on."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "processor": models[0].partition(":")[2].strip() if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": [round(load, 2) for load in os.getloadavg()],
-        "python": platform.python_version(),
-        "rabbitmq": ".".join(map(str, broker.management.version())),
-        "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def ratios(found: Results) -> dict[str, float]:
-    """The medians of the ratios within each round."""
-    return {
-        name: round(statistics.median(a / b for a, b in zip(found[ours], found[theirs], strict=True)), 3)
-        for name, (ours, theirs) in RATIOS.items()
-    }
-
-
-def show(about: dict[str, Any], found: Results, tails: Results) -> None:
-    """Print the table."""
-    print(f"\n{', '.join(f'{name} {value}' for name, value in about.items())}")
-    print(f"bodies of {BODY_SIZE} bytes in AMQP 1.0; median, and least to most, of {len(found['send_wait'])} rounds\n")
-    rate: Callable[[float], str] = "{:>9,.0f}".format
-    micro: Callable[[float], str] = lambda value: f"{value * 1e6:>9,.0f}"  # noqa: E731 - two ways to write a number
-    for title, contenders, write in (
-        ("published and confirmed, messages/s", PUBLISH, rate),
-        ("consumed, messages/s", CONSUME, rate),
-        ("one message and its confirm, median in µs", WAIT, micro),
+def scaling(bench: Bench) -> dict[str, Any]:
+    """Many handles beside ten with the same load, and a super stream beside as many streams."""
+    amounts = bench.amounts
+    found: dict[str, Any] = {}
+    for name, kind, handles in (
+        ("ten_handles", "handles", 10),
+        ("many_handles", "handles", amounts.handles),
+        ("streams", "plain_streams", amounts.partitions),
+        ("super_stream", "super_stream", amounts.partitions),
     ):
-        print(title)
-        for contender in contenders:
-            values = found[contender.name]
-            line = (
-                f"  {contender.label:<50}{write(statistics.median(values))}  {write(min(values))} …{write(max(values))}"
-            )
-            tail = tails.get(contender.name)
-            print(line + (f"   p99 {write(statistics.median(tail))}" if tail else ""))
-    print("ratios")
-    for name, value in ratios(found).items():
-        print(f"  {name:<50}{value:>9.3f}")
+        say(f"{name}: {handles}")
+        count = amounts.spread // handles * handles
+        task = bench.task(kind, name, count, handles=handles)
+        outcome = bench.measure(OURS, task, timeout_s=300.0)
+        bench.found[name].append(outcome)
+        found[name] = {"handles": handles, **outcome}
+    return found
+
+
+def memory(bench: Bench) -> dict[str, Any]:
+    """What a consumer takes that does not keep up, and a publisher whose broker hangs for a while."""
+    amounts = bench.amounts
+    say("memory")
+    task = dataclasses.replace(bench.task("slow_consumer", "full", amounts.consume), seconds=min(amounts.outage_s, 5.0))
+    found = {"slow_consumer": bench.measure(OURS, task)}
+    chaos = lab.chaos()
+    stream = f"{bench.prefix}-outage"
+    chaos.management.create_stream(stream)
+    freeze = threading.Timer(1.0, chaos.pause)
+    thaw = threading.Timer(1.0 + amounts.outage_s, chaos.unpause)
+    try:
+        freeze.start()
+        thaw.start()
+        task = dataclasses.replace(bench.task("outage", "outage", 0), uri=chaos.uri, seconds=amounts.outage_s + 2.0)
+        found["outage"] = bench.measure(OURS, task, timeout_s=amounts.outage_s + 90.0)
+    finally:
+        freeze.join()
+        thaw.join()
+        chaos.heal()
+        chaos.management.delete_stream(stream)
+    return found
+
+
+def java() -> str:
+    """What there is to say of the Java client's own measuring tool."""
+    jar = os.environ.get("STREAM_PERF_TEST", "")
+    if jar:
+        return f"the Java stream-perf-test is run by hand, beside this: java -jar {jar} --help"
+    return "the Java stream-perf-test is not measured: no package registry has it, only the releases of its repository"
+
+
+def draw(found: Results, more: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the plots of what was measured."""
+    drawn: dict[str, str] = {}
+    labels = {one.name: one.label for one in (*c.PUBLISH, *c.CONSUME)}
+    if by_size := more.get("by_size"):
+        for way in ("publish", "consume"):
+            series = {labels[name]: rates for name, rates in by_size.items() if name.startswith(way)}
+            drawn[f"{way}-by-size"] = plots.lines(f"{way}: messages/s by size of body", "bytes", "messages/s", series)
+    median = {
+        name: {key: statistics.median(one[key] for one in each) for key in each[0]} for name, each in found.items()
+    }
+    modes = {
+        way: {labels[one.name]: median[one.name]["rate"] for one in contenders if one.name in median}
+        for way, contenders in (("publish", c.PUBLISH), ("consume", c.CONSUME))
+    }
+    if all(modes.values()):
+        drawn["throughput"] = plots.bars("messages/s, bodies of 100 bytes", "messages/s", modes)
+        costs = {
+            way: {
+                labels[name]: median[name]["cpu"] / median[name]["seconds"] / median[name]["rate"] * 1e6
+                for name in names
+            }
+            for way, names in (("publish", [n for n in labels if n in median and n.startswith("publish")]),)
+        }
+        drawn["cost"] = plots.bars("CPU of the client, µs for a message, as fast as it can", "µs", costs)
+    if "latency" in median:
+        ours = {one.label: one.name for one in c.LATENCY}
+        percentiles = {
+            key: {label: median[name][key] * 1e3 for label, name in ours.items()} for key in ("p50", "p99", "p999")
+        }
+        drawn["latency"] = plots.bars("publisher to consumer at 10,000 messages/s", "ms", percentiles)
+    if "many_handles" in median:
+        rates = {
+            f"{more['scale'][name]['handles']} handles": median[name]["rate"]
+            for name in ("ten_handles", "many_handles")
+        }
+        drawn["scaling"] = plots.bars("the same load over few and many handles", "messages/s", {"": rates})
+    paths = []
+    for name, svg in drawn.items():
+        path = folder / f"{name}.svg"
+        path.write_text(svg)
+        paths.append(path)
+    return paths
+
+
+def write(path: Path, about: dict[str, Any], bench: Bench, more: dict[str, Any]) -> None:
+    """Write the results, and the plots beside them."""
+    path.parent.mkdir(exist_ok=True)
+    results = {
+        "machine": about,
+        "amounts": dataclasses.asdict(bench.amounts),
+        "ratios": ratios(bench.found),
+        "measured": {name: summary(outcomes) for name, outcomes in bench.found.items()},
+        **more,
+        "java": java(),
+    }
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    plotted = draw(bench.found, more, path.parent)
+    say(f"written: {path}, {', '.join(one.name for one in plotted)}")
+
+
+def options(argv: list[str] | None) -> tuple[Amounts, list[str], Path]:
+    """How much, what, and where the results go."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a little of everything, in two minutes")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what is measured")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes; the plots go beside it")
+    given = {"--rounds": int, "--publish": int, "--consume": int, "--wait": int, "--handles": int, "--outage-s": float}
+    for name, kind in given.items():
+        parser.add_argument(name, type=kind)
+    arguments = parser.parse_args(argv)
+    amounts = QUICK if arguments.quick else Amounts()
+    names = [name[2:].replace("-", "_") for name in given]
+    changes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return dataclasses.replace(amounts, **changes), arguments.sections, arguments.output
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print, and write benchmarks/results/latest.json."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--publish", type=int, default=100_000, help="messages of each measurement of publishing")
-    parser.add_argument("--consume", type=int, default=200_000, help="messages of each measurement of consuming")
-    parser.add_argument("--wait", type=int, default=1_000, help="messages of each measurement of latency")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes")
-    arguments = parser.parse_args(argv)
+    """Measure, print, and write."""
+    amounts, sections, output = options(argv)
     try:
-        broker = lab.ensure()
+        broker: Broker = lab.ensure()
         environment.ensure()
-        about = machine(broker)
-        prefix = f"bench-{uuid.uuid4().hex[:12]}"
-        bench = Bench(broker, prefix, arguments.publish, arguments.consume, arguments.wait)
+        about = report.machine(broker)
+        if not any(COMPILED.glob("*.so")):
+            say("build/compiled is not there (make compile): what should be compiled is not")
+        bench = Bench(broker, f"bench-{uuid.uuid4().hex[:12]}", amounts)
         try:
-            found, tails = bench.rounds(arguments.rounds)
+            more = measured(bench, sections)
         finally:
-            broker.management.delete_prefix(prefix)
+            broker.management.delete_prefix(bench.prefix, within_s=60.0)
     except LabError as error:
         say(f"failed: {error}")
         return 1
-    show(about, found, tails)
-    values = {name: statistics.median(values) for name, values in found.items()}
-    spreads = {name: [min(values), max(values)] for name, values in found.items()}
-    p99 = {name: statistics.median(values) for name, values in tails.items()}
-    arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(
-        json.dumps(
-            {
-                "machine": about,
-                "ratios": ratios(found),
-                "medians": values,
-                "spreads": spreads,
-                "p99": p99,
-                "rounds": arguments.rounds,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
-    say(f"written: {arguments.output}")
+    report.show(about, bench.found, ratios(bench.found), more["scale"])
+    print(java())
+    write(output, about, bench, more)
     return 0
 
 

@@ -6,16 +6,30 @@ import asyncio
 import time
 
 import actorstream
-from benchmarks.workload import SAMPLE_MASK, Outcome, Task, bodies, check, latencies, perform, seconds
+from benchmarks.workload import (
+    SAMPLE_MASK,
+    Outcome,
+    Task,
+    age,
+    bodies,
+    check,
+    latencies,
+    paced,
+    perform,
+    seconds,
+    stamped,
+    start,
+)
 
 BATCH = 1_000
+SUB_ENTRY = 100
 
 
 async def publish_send(task: Task) -> Outcome:
     """`send` for each message, and all of them confirmed."""
-    messages = bodies(task.count)
+    messages = bodies(task.count, task.size)
     async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
-        begin = time.perf_counter()
+        begin = start()
         for message in messages:
             await producer.send(message)
         await producer.flush()
@@ -26,11 +40,24 @@ async def publish_send(task: Task) -> Outcome:
 
 async def publish_batch(task: Task) -> Outcome:
     """`send_batch` with a thousand messages, and all of them confirmed."""
-    messages = bodies(task.count)
+    messages = bodies(task.count, task.size)
     async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
-        begin = time.perf_counter()
-        for start in range(0, task.count, BATCH):
-            await producer.send_batch(messages[start : start + BATCH])
+        begin = start()
+        for first in range(0, task.count, BATCH):
+            await producer.send_batch(messages[first : first + BATCH])
+        await producer.flush()
+        outcome = seconds(begin)
+        assert producer.confirmed == task.count
+        return outcome
+
+
+async def publish_sub_entries(task: Task) -> Outcome:
+    """`send_sub_entry` with a hundred messages, in lz4."""
+    messages = bodies(task.count, task.size)
+    async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
+        begin = start()
+        for first in range(0, task.count, SUB_ENTRY):
+            await producer.send_sub_entry(messages[first : first + SUB_ENTRY], compression="lz4")
         await producer.flush()
         outcome = seconds(begin)
         assert producer.confirmed == task.count
@@ -42,7 +69,7 @@ async def consume_iter(task: Task) -> Outcome:
     sample: list[bytes] = []
     count = size = 0
     async with actorstream.connect(task.uri) as client:
-        begin = time.perf_counter()
+        begin = start()
         async with await client.consumer(task.stream, "first") as consumer:
             async for message in consumer:
                 body = message.body
@@ -62,7 +89,7 @@ async def consume_batches(task: Task) -> Outcome:
     sample: list[bytes] = []
     count = size = 0
     async with actorstream.connect(task.uri) as client:
-        begin = time.perf_counter()
+        begin = start()
         async with await client.consumer(task.stream, "first") as consumer:
             async for batch in consumer.batches():
                 for message in batch:
@@ -82,19 +109,60 @@ async def send_wait(task: Task) -> Outcome:
     """`send_wait`, one message after the other."""
     samples: list[float] = []
     async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
-        for message in bodies(task.count):
+        for message in bodies(task.count, task.size):
             begin = time.perf_counter()
             await producer.send_wait(message)
             samples.append(time.perf_counter() - begin)
-    return latencies(samples[len(samples) // 5 :])
+    return latencies(samples)
+
+
+async def steady_publish(task: Task) -> Outcome:
+    """`send` at a steady rate."""
+    message = bodies(1, task.size)[0]
+    async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
+
+        async def send(count: int) -> None:
+            for _ in range(count):
+                await producer.send(message)
+
+        begin = start()
+        await paced(task, send)
+        await producer.flush()
+        return seconds(begin)
+
+
+async def latency(task: Task) -> Outcome:
+    """From `send` to `async for`."""
+    samples: list[float] = []
+
+    async def read() -> None:
+        async with await client.consumer(task.stream, "first") as consumer:
+            async for message in consumer:
+                samples.append(age(message.body))
+                if len(samples) == task.count:
+                    return
+
+    async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
+        reader = asyncio.create_task(read())
+
+        async def send(count: int) -> None:
+            for _ in range(count):
+                await producer.send(stamped(task.size))
+
+        await paced(task, send)
+        await reader
+    return latencies(samples)
 
 
 KINDS = {
     "publish_send": publish_send,
     "publish_batch": publish_batch,
+    "publish_sub_entries": publish_sub_entries,
     "consume_iter": consume_iter,
     "consume_batches": consume_batches,
     "send_wait": send_wait,
+    "steady_publish": steady_publish,
+    "latency": latency,
 }
 
 if __name__ == "__main__":

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from rstream import AMQPMessage, Consumer, ConsumerOffsetSpecification, OffsetType, Producer, amqp_decoder
 
-from benchmarks.workload import SAMPLE_MASK, Outcome, Task, bodies, check, perform, seconds
+from benchmarks.workload import (
+    SAMPLE_MASK,
+    Outcome,
+    Task,
+    age,
+    bodies,
+    check,
+    latencies,
+    paced,
+    perform,
+    seconds,
+    stamped,
+    start,
+)
 
 BATCH = 1_000
 
@@ -30,11 +42,11 @@ class Confirms:
 
 async def publish_send(task: Task) -> Outcome:
     """`send`, which leaves at the next tick of half a second."""
-    messages = bodies(task.count)
+    messages = bodies(task.count, task.size)
     confirms = Confirms(task.count)
     async with Producer(task.host, task.port, username="guest", password="guest") as producer:
         await producer.send_wait(task.stream, AMQPMessage(body=b"first"))  # connects, and declares the publisher
-        begin = time.perf_counter()
+        begin = start()
         for message in messages:
             await producer.send(task.stream, AMQPMessage(body=message), on_publish_confirm=confirms)
         await confirms.done.wait()
@@ -43,13 +55,13 @@ async def publish_send(task: Task) -> Outcome:
 
 async def publish_batch(task: Task) -> Outcome:
     """`send_batch` with a thousand messages."""
-    messages = bodies(task.count)
+    messages = bodies(task.count, task.size)
     confirms = Confirms(task.count)
     async with Producer(task.host, task.port, username="guest", password="guest") as producer:
         await producer.send_wait(task.stream, AMQPMessage(body=b"first"))
-        begin = time.perf_counter()
-        for start in range(0, task.count, BATCH):
-            batch = [AMQPMessage(body=message) for message in messages[start : start + BATCH]]
+        begin = start()
+        for first in range(0, task.count, BATCH):
+            batch = [AMQPMessage(body=message) for message in messages[first : first + BATCH]]
             await producer.send_batch(task.stream, batch, on_publish_confirm=confirms)
         await confirms.done.wait()
         return seconds(begin)
@@ -73,7 +85,7 @@ async def consume(task: Task) -> Outcome:
 
     consumer = Consumer(task.host, task.port, username="guest", password="guest")
     await consumer.start()
-    begin = time.perf_counter()
+    begin = start()
     await consumer.subscribe(
         task.stream,
         take,
@@ -87,5 +99,56 @@ async def consume(task: Task) -> Outcome:
     return outcome
 
 
+async def steady_publish(task: Task) -> Outcome:
+    """`send` at a steady rate."""
+    message = bodies(1, task.size)[0]
+    confirms = Confirms(task.count)
+    async with Producer(task.host, task.port, username="guest", password="guest") as producer:
+        await producer.send_wait(task.stream, AMQPMessage(body=message))
+
+        async def send(count: int) -> None:
+            for _ in range(count):
+                await producer.send(task.stream, AMQPMessage(body=message), on_publish_confirm=confirms)
+
+        begin = start()
+        await paced(task, send)
+        await confirms.done.wait()
+        return seconds(begin)
+
+
+async def latency(task: Task) -> Outcome:
+    """From the publisher to the consumer. `send_batch` with what is due, since `send` waits for its tick."""
+    samples: list[float] = []
+    done = asyncio.Event()
+
+    async def take(message: Any, _context: Any) -> None:
+        samples.append(age(message.body))
+        if len(samples) == task.count:
+            done.set()
+
+    consumer = Consumer(task.host, task.port, username="guest", password="guest")
+    await consumer.start()
+    first = ConsumerOffsetSpecification(OffsetType.FIRST, None)
+    await consumer.subscribe(task.stream, take, decoder=amqp_decoder, offset_specification=first)
+    async with Producer(task.host, task.port, username="guest", password="guest") as producer:
+
+        async def send(count: int) -> None:
+            batch = [AMQPMessage(body=stamped(task.size)) for _ in range(count)]
+            await producer.send_batch(task.stream, batch)
+
+        await paced(task, send)
+        await done.wait()
+    await consumer.close()
+    return latencies(samples)
+
+
+KINDS = {
+    "publish_send": publish_send,
+    "publish_batch": publish_batch,
+    "consume": consume,
+    "steady_publish": steady_publish,
+    "latency": latency,
+}
+
 if __name__ == "__main__":
-    perform({"publish_send": publish_send, "publish_batch": publish_batch, "consume": consume}, asyncio.run)
+    perform(KINDS, asyncio.run)

@@ -5,11 +5,12 @@ A contender is a script: it gets a `Task` as JSON on stdin, does it once, in its
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,26 @@ BODY_SIZE = 100
 SAMPLE_MASK = 1023
 """Of every 1,024 messages one body is kept, and looked at afterwards."""
 
+WARM_UP = 0.2
+"""The share of a measurement of latency that is not counted."""
+TICK_S = 0.001
+
 _NUMBER = struct.Struct(">Q")
-_REST = bytes(range(BODY_SIZE - 8))
+_REST = bytes(range(92))
 
 Outcome = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: what to do (`kind`), how often, and where."""
+    """One measurement: what to do (`kind`), how often, and where.
+
+    Attributes:
+        size: bytes of a body, 8 at least.
+        rate: messages a second, where they are not to be sent as fast as possible.
+        handles: producers and consumers, where there are to be many.
+        seconds: how long, where it takes a time.
+    """
 
     kind: str
     uri: str
@@ -33,16 +45,32 @@ class Task:
     port: int
     stream: str
     count: int
+    size: int = BODY_SIZE
+    rate: int = 0
+    handles: int = 0
+    seconds: float = 0.0
 
 
-def body(number: int) -> bytes:
+def body(number: int, size: int = BODY_SIZE) -> bytes:
     """The body of a message: its number, and what fills it up."""
-    return _NUMBER.pack(number) + _REST
+    return _NUMBER.pack(number) + (_REST * (size // len(_REST) + 1))[: size - 8]
 
 
-def bodies(count: int) -> list[bytes]:
+def bodies(count: int, size: int = BODY_SIZE) -> list[bytes]:
     """The bodies to publish, made before the clock runs."""
-    return [body(number) for number in range(count)]
+    rest = body(0, size)[8:]
+    return [_NUMBER.pack(number) + rest for number in range(count)]
+
+
+def stamped(size: int = BODY_SIZE) -> bytes:
+    """A body that says when it was made."""
+    return body(time.monotonic_ns(), size)
+
+
+def age(stamped_body: bytes) -> float:
+    """Seconds since a stamped body was made, by any process of this machine."""
+    made: int = _NUMBER.unpack_from(stamped_body)[0]
+    return (time.monotonic_ns() - made) / 1e9
 
 
 def check(sample: Sequence[bytes], count: int, size: int, task: Task) -> None:
@@ -55,19 +83,43 @@ def check(sample: Sequence[bytes], count: int, size: int, task: Task) -> None:
         task: what was to be read.
     """
     assert count == task.count, f"{count} messages of {task.count}"
-    assert size == task.count * BODY_SIZE, f"{size} bytes of bodies"
-    assert list(sample) == [body(number) for number in range(0, task.count, SAMPLE_MASK + 1)], "a body is wrong"
+    assert size == task.count * task.size, f"{size} bytes of bodies"
+    numbers = range(0, task.count, SAMPLE_MASK + 1)
+    assert list(sample) == [body(number, task.size) for number in numbers], "a body is wrong"
 
 
-def seconds(begin: float) -> Outcome:
-    """What a measurement of throughput says: the seconds since `begin`."""
-    return {"seconds": time.perf_counter() - begin}
+Begin = tuple[float, float]
+
+
+def start() -> Begin:
+    """The clocks, as a measurement begins: of the wall, and of this process's CPU."""
+    return time.perf_counter(), time.process_time()
+
+
+def seconds(begin: Begin) -> Outcome:
+    """What a measurement of throughput says: seconds since `begin`, and how many of them this process used a CPU."""
+    return {"seconds": time.perf_counter() - begin[0], "cpu": time.process_time() - begin[1]}
 
 
 def latencies(samples: Sequence[float]) -> Outcome:
-    """What a measurement of latency says: percentiles, in seconds."""
-    ordered = sorted(samples)
-    return {"p50": ordered[len(ordered) // 2], "p99": ordered[len(ordered) * 99 // 100]}
+    """What a measurement of latency says: percentiles, in seconds; the first samples are not counted."""
+    ordered = sorted(samples[int(len(samples) * WARM_UP) :])
+    return {
+        "p50": ordered[len(ordered) // 2],
+        "p99": ordered[len(ordered) * 99 // 100],
+        "p999": ordered[len(ordered) * 999 // 1000],
+    }
+
+
+async def paced(task: Task, send: Callable[[int], Awaitable[object]]) -> None:
+    """Have `task.count` messages sent at `task.rate`: `send` gets how many are due, every millisecond or so."""
+    begin, sent = time.perf_counter(), 0
+    while sent < task.count:
+        due = min(task.count, int((time.perf_counter() - begin) * task.rate)) - sent
+        if due:
+            await send(due)
+            sent += due
+        await asyncio.sleep(TICK_S)
 
 
 def perform(

@@ -14,8 +14,10 @@ import pytest
 from actorstream import wire
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = {path.stem for path in (ROOT / "actorstream" / "wire").glob("*.py")} - {"__init__"}
-NEVER_COMPILED = {"amqp", "native"}  # see setup.py
+WIRE = {f"wire/{path.stem}" for path in (ROOT / "actorstream" / "wire").glob("*.py")}
+CORES = {f"actors/{name}" for name in ("encoding", "entries", "grouping", "numbering", "outbox", "receipt", "room")}
+NEVER_COMPILED = {"wire/__init__", "wire/amqp", "wire/native"}
+COMPILED = WIRE - NEVER_COMPILED | CORES  # see setup.py
 
 USE = """
 import actorstream.wire
@@ -35,9 +37,10 @@ def test_the_build_that_was_asked_for_is_the_one_that_is_tested() -> None:
 
 
 def test_every_module_is_of_the_build_that_the_package_says() -> None:
-    files = {name: importlib.import_module(f"actorstream.wire.{name}").__file__ or "" for name in MODULES}
+    names = {name: f"actorstream.{name.replace('/', '.').removesuffix('.__init__')}" for name in WIRE | CORES}
+    files = {name: importlib.import_module(module).__file__ or "" for name, module in names.items()}
     compiled = {name for name, file in files.items() if is_machine_code(file)}
-    assert compiled == (MODULES - NEVER_COMPILED if wire.compiled else set())
+    assert compiled == (COMPILED if wire.compiled else set())
 
 
 def test_other_processes_run_the_same_build() -> None:
@@ -110,9 +113,9 @@ def test_with_a_compiler_the_wheel_has_both_and_runs_compiled(source: Path, tmp_
     assert "the wire layer is not compiled" not in said
     assert "-py3-none-any" not in wheel.name
     files = files_of(wheel)
-    assert {"actorstream/py.typed", *(f"actorstream/wire/{name}.py" for name in MODULES)} <= files
-    machine_code = {Path(name).name.partition(".")[0] for name in files if is_machine_code(name)}
-    assert machine_code == MODULES - NEVER_COMPILED | {"actorstream_wire__mypyc"}
+    assert {"actorstream/py.typed", *(f"actorstream/{name}.py" for name in WIRE | CORES)} <= files
+    machine_code = {name.partition(".")[0] for name in files if is_machine_code(name)}
+    assert machine_code == {f"actorstream/{name}" for name in COMPILED} | {"actorstream__mypyc"}
     assert used(wheel, tmp_path) == "True"
 
 

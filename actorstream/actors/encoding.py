@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.receipt import Receipt
@@ -24,16 +25,19 @@ FILTERED = 2
 class Encoder:
     """Encodes for one producer, as its options say. It has no state: any thread may use it.
 
+    What users give is `Any` here, though their types are said where they give it: compiled, this would otherwise refuse
+    what is wrong by itself, and without saying what to do.
+
     Attributes:
         version: of Publish, for what `encode` makes.
     """
 
     def __init__(self, options: ProducerOptions) -> None:
         self._raw = options.raw
-        self._filter_of: Callable[[Body], str | None] | None = options.filter_value
+        self._filter_of: Callable[[Any], Any] | None = options.filter_value
         self.version = PLAIN if options.filter_value is None else FILTERED
 
-    def encode(self, body: Body) -> bytes:
+    def encode(self, body: Any) -> bytes:
         """One message; with its filter value where the producer's options say how to find it.
 
         Raises:
@@ -43,9 +47,7 @@ class Encoder:
         entry = encode_entry(body, raw=self._raw)
         return entry if self._filter_of is None else filtered_entry(_checked(self._filter_of(body)), entry)
 
-    def receipt(
-        self, outbox: Outbox, body: Body, publishing_id: int | None = None, filter_value: str | None = None
-    ) -> Receipt:
+    def receipt(self, outbox: Outbox, body: Any, publishing_id: Any = None, filter_value: Any = None) -> Receipt:
         """One message, encoded and ready to be offered to the outbox.
 
         Args:
@@ -67,7 +69,7 @@ class Encoder:
         outbox.check_size(len(wire))
         return Receipt(wire, publishing_id, version=version)
 
-    def encode_sub_entry(self, bodies: Iterable[Body], compression: Compression) -> tuple[bytes, int]:
+    def encode_sub_entry(self, bodies: Iterable[Any], compression: Compression) -> tuple[bytes, int]:
         """Many messages as one entry, for `PLAIN`; and how many there are.
 
         Raises:
@@ -83,7 +85,7 @@ class Encoder:
         return sub_batch_entry(entries, compression), len(entries)
 
 
-def encode_entry(body: Body, *, raw: bool) -> bytes:
+def encode_entry(body: Any, *, raw: bool) -> bytes:
     """A message as an entry without a filter value.
 
     `raw` stores bytes and text as they are, not as the data section of an AMQP 1.0 message.

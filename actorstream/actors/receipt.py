@@ -35,7 +35,7 @@ class Receipt:
     def __init__(
         self,
         wire: bytes,
-        publishing_id: int | None = None,
+        publishing_id: Any = None,  # checked, with what there is to be said, when it is offered
         *,
         messages: int = 1,
         version: int = 1,
@@ -46,8 +46,8 @@ class Receipt:
         self.version = version
         self.messages = messages
         """How many messages it stands for: more than one for a sub-entry."""
-        self.given_id = publishing_id
-        self.publishing_id = -1 if publishing_id is None else publishing_id
+        self.given_id: Any = publishing_id
+        self.publishing_id: int = publishing_id if isinstance(publishing_id, int) else -1
         """The id under which the broker confirms it; -1 until it has one."""
         self._settled = False
         self._error: PublishError | InvalidArgument | None = None

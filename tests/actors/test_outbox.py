@@ -30,6 +30,7 @@ from actorstream.errors import (
 )
 from actorstream.wire.message import Message
 from actorstream.wire.publish import PUBLISH_OVERHEAD, publish_frames
+from tests.modes import interpreted_only
 
 
 def make(
@@ -458,6 +459,7 @@ def test_of_two_threads_that_offer_at_once_one_wakes_the_actor() -> None:
     assert sorted(map(bool, results)) == [False, True]
 
 
+@interpreted_only
 def test_an_offer_of_many_wakes_the_actor_also_when_it_took_the_first_of_them_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

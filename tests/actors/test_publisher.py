@@ -31,6 +31,7 @@ from actorstream.errors import (
 from actorstream.producer import Producer
 from actorstream.wire import commands as c
 from tests.actors.publishing import client_of, declared, entities, eventually, find, published
+from tests.modes import interpreted_only
 from tests.peer import FakeCluster, Peer, until
 
 pytestmark = pytest.mark.timeout(20)
@@ -680,6 +681,7 @@ async def test_a_send_that_is_cancelled_while_it_waits_was_not_accepted() -> Non
         assert cluster.bodies("s") == [b"first", b"third"]
 
 
+@interpreted_only
 async def test_f36_of_many_that_wait_for_room_no_more_are_woken_than_find_it() -> None:
     cluster = one_stream()
     async with client_of(cluster) as client, await client.producer("s", max_unconfirmed=1) as producer:

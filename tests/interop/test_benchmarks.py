@@ -2,28 +2,56 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import compare
+from benchmarks import compare, contenders as c
+from benchmarks.measure import ratios
 from benchmarks.workload import Task, bodies, check
 from lab.broker import Broker
 from tests.interop.conftest import Peer
 
-FEW = ["--rounds", "1", "--publish", "3000", "--consume", "3000", "--wait", "20"]
+FEW = ["--quick", "--publish", "3000", "--consume", "3000", "--wait", "20", "--handles", "20", "--outage-s", "1"]
 
 
+def run(output: Path, *sections: str) -> Any:
+    assert compare.main([*FEW, "--sections", *sections, "--output", str(output)]) == 0
+    return json.loads(output.read_text())
+
+
+@pytest.mark.timeout(180)
 def test_one_small_round_measures_every_contender(
     broker: Broker, peer: Peer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "latest.json"
-    assert compare.main([*FEW, "--output", str(output)]) == 0
-    result = json.loads(output.read_text())
-    assert result["ratios"].keys() == compare.RATIOS.keys()
+    result = run(tmp_path / "latest.json", "throughput", "steady")
+    scale = {"many_handles_vs_ten", "super_stream_vs_streams"}
+    assert result["ratios"].keys() == (c.RATES.keys() | c.COSTS.keys()) - scale
     assert all(value > 0 for value in result["ratios"].values())
+    assert {path.stem for path in tmp_path.glob("*.svg")} == {"throughput", "cost", "latency"}
     table = capsys.readouterr().out
-    for contender in (*compare.PUBLISH, *compare.CONSUME, *compare.WAIT):
+    for contender in (*c.PUBLISH, *c.CONSUME, *c.WAIT, *c.LATENCY, *c.STEADY_PUBLISH, *c.STEADY_CONSUME):
         assert contender.label in table
+
+
+@pytest.mark.timeout(180)
+def test_many_handles_are_measured_beside_few_and_a_super_stream_beside_streams(broker: Broker, tmp_path: Path) -> None:
+    result = run(tmp_path / "latest.json", "scale")
+    assert result["ratios"].keys() == {"many_handles_vs_ten", "super_stream_vs_streams"}
+    many = result["scale"]["many_handles"]
+    assert many["handles"] == 20
+    assert many["connections"] >= 2  # one for those who publish, one for those who consume
+    assert (tmp_path / "scaling.svg").exists()
+
+
+@pytest.mark.timeout(180)
+def test_memory_is_measured_of_who_does_not_keep_up_and_of_who_finds_no_broker(
+    broker: Broker, chaos: Broker, tmp_path: Path
+) -> None:
+    result = run(tmp_path / "latest.json", "memory")
+    outage = result["scale"]["outage"]
+    assert 0 < outage["undecided"] <= 10_000
+    assert result["scale"]["slow_consumer"]["messages_in_stream"] == 3000
 
 
 @pytest.mark.parametrize("lost", [0, 1024, 2999])
@@ -37,7 +65,8 @@ def test_a_lost_message_is_no_result(lost: int) -> None:
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds() -> None:
-    found = {name: [1.0, 1.0, 1.0] for pair in compare.RATIOS.values() for name in pair}
-    found["publish_send"] = [10.0, 1.0, 30.0]
-    found["publish_ceiling"] = [20.0, 1.0, 300.0]
-    assert compare.ratios(found)["publish_send_vs_ceiling"] == 0.5
+    found = {
+        "publish_send": [{"rate": 10.0}, {"rate": 1.0}, {"rate": 30.0}],
+        "publish_ceiling": [{"rate": 20.0}, {"rate": 1.0}, {"rate": 300.0}],
+    }
+    assert ratios(found) == {"publish_send_vs_ceiling": 0.5}

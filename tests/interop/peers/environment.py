@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab import engine
@@ -46,13 +48,21 @@ def ensure() -> Path:
     return python
 
 
-def call(module: str, request: Plain, *, python: Path | None = None, timeout_s: float = 40.0) -> Plain:
+def call(
+    module: str,
+    request: Plain,
+    *,
+    python: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    timeout_s: float = 40.0,
+) -> Plain:
     """Run a script with a request on its stdin, and return what it printed.
 
     Args:
         module: `tests.interop.peers.…`, or another one that talks in the same way.
         request: what `json` can carry.
         python: the interpreter; None for the peers'.
+        variables: of the environment, besides those of this process.
         timeout_s: until it is killed.
 
     Raises:
@@ -61,6 +71,7 @@ def call(module: str, request: Plain, *, python: Path | None = None, timeout_s: 
     done = subprocess.Popen(
         [str(python or ensure()), "-m", module],
         cwd=ROOT,
+        env=os.environ | dict(variables or {}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

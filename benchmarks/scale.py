@@ -1,0 +1,180 @@
+"""This project's client with many handles, with a consumer that does not keep up, and with a broker that hangs.
+
+What is measured in bytes is the memory of the process that the kernel counts (resident), after a collection of garbage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import actorstream
+from actorstream import Client, HashRouting, Node
+from benchmarks.workload import BODY_SIZE, Outcome, Task, bodies, perform, seconds, start
+
+T = TypeVar("T")
+
+AT_ONCE = 50
+"""Streams that are made, and handles that are started, at the same time."""
+IDLE_S = 3.0
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def connections(node: Node) -> int:
+    """The sockets in a tree."""
+    return sum(len(child.children) for child in node.children if child.name == "connections")
+
+
+async def in_groups(work: Iterable[Awaitable[object]]) -> None:
+    """Do it all, a part at a time: a broker makes streams one after the other anyway."""
+    left = list(work)
+    for first in range(0, len(left), AT_ONCE):
+        await asyncio.gather(*left[first : first + AT_ONCE])
+
+
+@contextlib.asynccontextmanager
+async def streams(client: Client, names: list[str]) -> AsyncIterator[None]:
+    """Streams for as long as they are needed."""
+    await in_groups(client.create_stream(name) for name in names)
+    try:
+        yield
+    finally:
+        await in_groups(client.delete_stream(name) for name in names)
+
+
+async def handles(task: Task) -> Outcome:
+    """A producer and a consumer on each of many streams: what they take, and how fast they are together."""
+    names = [f"{task.stream}-{number}" for number in range(task.handles)]
+    messages = bodies(task.count, task.size)
+    per_stream = task.count // task.handles
+    async with actorstream.connect(task.uri) as client, streams(client, names):
+        empty, begin = resident(), time.perf_counter()
+        producers = [client.producer(name, start_timeout_s=90.0) for name in names]
+        consumers = [client.consumer(name, "first", until=per_stream - 1, start_timeout_s=90.0) for name in names]
+        writers = [one for part in parts(producers) for one in await asyncio.gather(*part)]
+        readers = [one for part in parts(consumers) for one in await asyncio.gather(*part)]
+        started = time.perf_counter() - begin
+        full = resident()
+        used = time.process_time()
+        await asyncio.sleep(IDLE_S)
+        idle = (time.process_time() - used) / IDLE_S
+        sockets = connections(await client.tree())
+
+        async def read(reader: actorstream.Consumer) -> int:
+            return sum([len(batch) async for batch in reader.batches()])
+
+        clock = start()
+        reading = [asyncio.create_task(read(reader)) for reader in readers]
+        for number in range(per_stream * task.handles):
+            await writers[number % task.handles].send(messages[number])
+        counts = await asyncio.gather(*reading)
+        assert counts == [per_stream] * task.handles
+        outcome = seconds(clock)
+        await in_groups(writer.close() for writer in writers)
+        await in_groups(reader.close() for reader in readers)
+    return outcome | {
+        "start_s": started,
+        "bytes_per_handle": (full - empty) / (2 * task.handles),
+        "idle_cpu": idle,
+        "connections": sockets,
+    }
+
+
+def parts(items: list[T]) -> Iterable[list[T]]:
+    """The items, some at a time."""
+    return (items[first : first + AT_ONCE] for first in range(0, len(items), AT_ONCE))
+
+
+async def plain_streams(task: Task) -> Outcome:
+    """`send` to many streams in turn, and all confirmed."""
+    names = [f"{task.stream}-{number}" for number in range(task.handles)]
+    messages = bodies(task.count, task.size)
+    async with actorstream.connect(task.uri) as client, streams(client, names):
+        producers = await asyncio.gather(*(client.producer(name) for name in names))
+        begin = start()
+        for number, message in enumerate(messages):
+            await producers[number % len(producers)].send(message)
+        for producer in producers:
+            await producer.flush()
+        outcome = seconds(begin)
+        assert sum(producer.confirmed for producer in producers) == task.count
+        return outcome
+
+
+async def super_stream(task: Task) -> Outcome:
+    """`send` to as many partitions of a super stream, by the hash of a key."""
+    messages = bodies(task.count, task.size)
+    async with actorstream.connect(task.uri) as client:
+        await client.create_super_stream(task.stream, partitions=task.handles)
+        try:
+            routing = HashRouting(lambda message: message[:8].hex())
+            async with await client.super_stream_producer(task.stream, routing=routing) as producer:
+                begin = start()
+                for message in messages:
+                    await producer.send(message)
+                await producer.flush()
+                outcome = seconds(begin)
+                assert producer.confirmed == task.count
+        finally:
+            await client.delete_super_stream(task.stream)
+        return outcome
+
+
+async def slow_consumer(task: Task) -> Outcome:
+    """One message of a long stream, and then none for a while: what the broker was allowed to send stays here."""
+    async with actorstream.connect(task.uri) as client:
+        empty = resident()
+        async with await client.consumer(task.stream, "first") as consumer:
+            await anext(consumer)
+            await asyncio.sleep(task.seconds)
+            return {"bytes": resident() - empty, "messages_in_stream": task.count}
+
+
+async def outage(task: Task) -> Outcome:
+    """`send` as fast as it accepts messages, while the broker hangs and comes back."""
+    message = bytes(BODY_SIZE)
+    async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
+        for _ in range(20_000):
+            await producer.send(message)
+        await producer.flush()
+        empty, most, undecided = resident(), 0, 0
+
+        async def send() -> None:
+            while True:
+                await producer.send(message)
+
+        sending = asyncio.create_task(send())
+        end = time.monotonic() + task.seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(0.25)
+            most = max(most, resident() - empty)
+            undecided = max(undecided, producer.unsettled)
+        sending.cancel()
+        await asyncio.wait([sending])
+        await producer.flush()
+        assert not producer.failed
+        return {"bytes": most, "undecided": undecided}
+
+
+KINDS = {
+    "handles": handles,
+    "plain_streams": plain_streams,
+    "super_stream": super_stream,
+    "slow_consumer": slow_consumer,
+    "outage": outage,
+}
+
+if __name__ == "__main__":
+    perform(KINDS, asyncio.run)
