@@ -20,10 +20,10 @@ COUNT = 10
 class Bills(pykka.ThreadingActor):
     """Makes a bill of each order. It may block: it has a thread of its own."""
 
-    def __init__(self, client: pykka.ActorRef[Any], done: threading.Event) -> None:
+    def __init__(self, client: pykka.ActorRef[Any]) -> None:
         super().__init__()
         self.client = client
-        self.done = done
+        self.done, self.ended = threading.Event(), threading.Event()
         self.bills: Any = None
         self.orders: Any = None
 
@@ -43,6 +43,7 @@ class Bills(pykka.ThreadingActor):
                     self.done.set()
             case mailbox.DeliveryEnded(error=error):
                 print("no more orders:", error)
+                self.ended.set()
 
 
 def bill_for(order: Message) -> str:
@@ -50,9 +51,9 @@ def bill_for(order: Message) -> str:
 
 
 async def main(uri: str) -> None:
-    done = threading.Event()
     async with actorstream.connect(uri) as client:
-        bills = Bills.start(client.ref, done)
+        bills = Bills.start(client.ref)
+        done, ended = await asyncio.to_thread(lambda: (bills.proxy().done.get(), bills.proxy().ended.get()))
         await client.create_stream(ORDERS, exist_ok=True)
         async with await client.producer(ORDERS) as producer:
             await (await producer.send_batch([f"order {number}" for number in range(COUNT)]))
@@ -62,7 +63,7 @@ async def main(uri: str) -> None:
                 print(message.body.decode())
         for stream in (ORDERS, BILLS):
             await client.delete_stream(stream)
-        await asyncio.sleep(0.5)  # for the actor to hear of it
+        await asyncio.to_thread(ended.wait, 10)
     await asyncio.to_thread(bills.stop)
 
 
