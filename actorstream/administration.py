@@ -9,7 +9,7 @@ from typing import Any
 
 from actorstream import offset as offset_module
 from actorstream.actors import messages as m
-from actorstream.actors.subscriber import EMPTY
+from actorstream.actors.subscriber_state import EMPTY
 from actorstream.errors import NoOffset, StreamAlreadyExists, StreamDoesNotExist, response_error
 from actorstream.options import Endpoint, StreamArguments, check_name
 from actorstream.wire import commands as c

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from actorstream import offset as offset_module
 from actorstream.actors import messages as m
 from actorstream.actors.calls import call, tell
-from actorstream.actors.subscriber import SubscriberState
+from actorstream.actors.subscriber_state import SubscriberState
 from actorstream.errors import (
     ActorStreamError,
     Closed,

@@ -12,7 +12,7 @@ from actorstream.actors.coordinator import Member
 from actorstream.actors.cursor import Cursor
 from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.membership import Membership
-from actorstream.actors.subscriber import EMPTY, SubscriberState
+from actorstream.actors.subscriber_state import EMPTY, SubscriberState
 from actorstream.actors.tracker import TrackerState
 from actorstream.backoff import Backoff
 from actorstream.consumer import Consumer

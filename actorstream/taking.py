@@ -12,7 +12,7 @@ from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.cursor import Cursor, Delivery, Progress
 from actorstream.actors.gate import Gate
-from actorstream.actors.subscriber import EMPTY, SubscriberState
+from actorstream.actors.subscriber_state import EMPTY, SubscriberState
 from actorstream.errors import (
     ActorStreamError,
     Closed,

@@ -14,7 +14,8 @@ from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.membership import Membership, answer
-from actorstream.actors.subscriber import Subscriber, SubscriberState
+from actorstream.actors.subscriber import Subscriber
+from actorstream.actors.subscriber_state import SubscriberState
 from actorstream.offset import OffsetSpecification
 from actorstream.options import ConsumerOptions
 

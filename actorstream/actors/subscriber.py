@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from actorstream import events, offset
 from actorstream.actors import mailbox, messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.choosing import choose
-from actorstream.actors.cursor import CreditLedger, Cursor, Delivery
+from actorstream.actors.cursor import CreditLedger, Delivery
 from actorstream.actors.desk import CarryOut
-from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.future import LoopFuture
 from actorstream.actors.pool import CONSUMING, lease, next_attachment
 from actorstream.actors.runtime import Again, Down, Fatal, Retry, StreamActor, ask
+from actorstream.actors.subscriber_state import EMPTY, StreamExtent, SubscriberState
 from actorstream.errors import (
     ActorStreamError,
     ConnectionLost,
@@ -35,45 +36,14 @@ from actorstream.errors import (
     response_error,
 )
 from actorstream.offset import OffsetSpecification, OffsetType
-from actorstream.options import ConsumerOptions, Endpoint, OnGap, OnTruncated
+from actorstream.options import ConsumerOptions, OnGap, OnTruncated
 from actorstream.options.checks import require
 from actorstream.wire import commands as c
 from actorstream.wire.chunk import Chunk
 from actorstream.wire.constants import ResponseCode
 
-EMPTY = -1
-"""What StreamStats says of a stream without chunks."""
 BROKEN_CHUNK_TRIES = 3
 """How often a chunk is fetched again that cannot be decoded, before the consumer has to hear of it (F63)."""
-
-
-@dataclass(slots=True)
-class SubscriberState:
-    """What survives an incarnation beside the cursor. `carry_out` is for what only the handle can do."""
-
-    cursor: Cursor
-    deliveries: Channel[Delivery]
-    ready: LoopFuture[None]
-    bounded: bool = False
-    attachment: int = -1
-    paused: bool = False
-    last_broker: Endpoint | None = None
-    tried: set[Endpoint] = field(default_factory=set)
-    wants_leader: bool = False
-    broken_at: tuple[str, int] = ("", -1)
-    broken_tries: int = 0
-    committed_chunk_id: int = EMPTY
-    chunks: int = 0
-    carry_out: CarryOut | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StreamExtent:
-    """The ids (first offsets) of the first chunk, of the last one and of the last committed one; `EMPTY` for none."""
-
-    first: int
-    last: int
-    committed: int
 
 
 class Subscriber(StreamActor):

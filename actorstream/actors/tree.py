@@ -41,7 +41,8 @@ from actorstream.actors.publisher import Publisher
 from actorstream.actors.router import SuperStreamRouter, SuperStreamState
 from actorstream.actors.runtime import Home, StreamActor
 from actorstream.actors.sac_subscriber import SacSubscriber
-from actorstream.actors.subscriber import Subscriber, SubscriberState
+from actorstream.actors.subscriber import Subscriber
+from actorstream.actors.subscriber_state import SubscriberState
 from actorstream.actors.supervisor import (
     ChildSpec,
     Node,
