@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import actorstream
-from actorstream import Client, Compression, ConnectionOptions
+from actorstream import Client, Compression, ConnectionOptions, HashRouting, StreamArguments
 from actorstream.options import ProducerKeywords
 from lab.broker import Cluster
 from lab.shell import STATE, LabError, say
 from tests.broker.reading import until
 from tests.chaos import checker
 from tests.chaos.checker import Counts, Violation
-from tests.chaos.history import ProducerHistory, ReadBack
+from tests.chaos.history import ProducerHistory, ReadBack, Span, identity_of
 from tests.chaos.lines import through
-from tests.chaos.nemesis import FAULTS, Arena, Fault
+from tests.chaos.nemesis import FAULTS, MEMBER_KILLED, Arena, Fault
 from tests.chaos.probe import Probe
 from tests.chaos.proxy import Proxies
 from tests.chaos.recovery import Recovery, longest_wait
+from tests.chaos.share import Share
 from tests.chaos.worker import Orders, Worker
 from tests.chaos.workload import Diary, Reader, Workload, Writer, read_back
 
@@ -41,7 +43,9 @@ SHOWN_WITHIN_S = 20.0
 ATTEMPTS_PER_SECOND = 20
 """Connections that the client may try at one broker within a second: its three roles, a few times."""
 
-SOURCE, COPY = "source", "copy"
+SOURCE, COPY, SUPER = "source", "copy", "super"
+PARTITIONS = tuple(f"{SUPER}-{number}" for number in range(3))
+MEMBERS = 3
 WRITERS: dict[str, ProducerKeywords] = {
     "plain": {"confirm_timeout_s": 120.0},
     "named": {"confirm_timeout_s": 120.0},
@@ -94,6 +98,8 @@ class Result:
     samples: list[Sample] = field(default_factory=list)
     attempts: dict[str, int] = field(default_factory=dict)
     diary: Diary = field(default_factory=Diary)
+    processed_again: int = 0
+    nested: list[tuple[float, float]] = field(default_factory=list)
     confirmed_at: list[float] = field(default_factory=list)
     received_at: list[float] = field(default_factory=list)
 
@@ -111,14 +117,13 @@ class Campaign:
 
     async def run(self) -> Result:
         """All of it; raises only where the lab itself fails."""
-        streams = [self._stream(kind) for kind in (*WRITERS, COPY)]
-        for stream in streams:
-            await asyncio.to_thread(self.cluster.create_stream, stream)
+        streams = [self._stream(kind) for kind in (*WRITERS, COPY, *PARTITIONS)]
+        await self._make_streams()
         before = sample(self.workload)
         ports = [node.port for node in self.cluster]
         try:
             with Proxies(ports) as proxies, Probe(self.cluster.nodes, streams) as probe:
-                workers = [self._pipe(proxies)]
+                workers = [self._pipe(proxies), *(self._member(proxies, number) for number in range(MEMBERS))]
                 block = _block(asyncio.get_running_loop())
                 arena = Arena(self.cluster, proxies, streams, CONNECTIONS, block, self.rng, workers)
                 try:
@@ -135,8 +140,7 @@ class Campaign:
             gc.collect()
             self._check_leaks(before)
         finally:
-            for stream in streams:
-                await asyncio.to_thread(self.cluster.delete_stream, stream)
+            await asyncio.to_thread(self.cluster.nodes[0].management.delete_prefix, self.prefix)
         self.result.attempts = self.result.diary.attempts_per_second()
         for broker, most in self.result.attempts.items():
             text = f"connections to {broker} in one second"
@@ -146,6 +150,23 @@ class Campaign:
 
     def _stream(self, kind: str) -> str:
         return f"{self.prefix}-{kind}"
+
+    async def _make_streams(self) -> None:
+        for kind in (*WRITERS, COPY):
+            await asyncio.to_thread(self.cluster.create_stream, self._stream(kind))
+        async with actorstream.connect(self.cluster.nodes[0].uri) as client:
+            everywhere = StreamArguments(initial_cluster_size=len(self.cluster.nodes))
+            await client.create_super_stream(self._stream(SUPER), partitions=len(PARTITIONS), arguments=everywhere)
+        for partition in PARTITIONS:
+            await asyncio.to_thread(self.cluster.wait_stream, self._stream(partition))
+
+    def _member(self, proxies: Proxies, number: int) -> Worker:
+        file = STATE / f"chaos-member-{number}.txt"
+        file.unlink(missing_ok=True)
+        orders = Orders(
+            "member", f"member-{number}", proxies.ports(), self._stream(SUPER), "", str(file), heartbeat_s=HEARTBEAT_S
+        )
+        return Worker(orders, STATE / f"chaos-member-{number}.log")
 
     def _pipe(self, proxies: Proxies) -> Worker:
         source, target = self._stream(SOURCE), self._stream(COPY)
@@ -172,7 +193,14 @@ class Campaign:
             producer = await client.producer(stream, name=name, **options)
             history = ProducerHistory(number, stream, named=bool(name))
             self.workload.writers.append(Writer(producer, history, self.plan.rate))
-        for kind in (*WRITERS, COPY):
+        name = f"{self.prefix}-super-writer"
+        routing = HashRouting(lambda message: str(identity_of(message)[1]))
+        spread = await client.super_stream_producer(
+            self._stream(SUPER), routing=routing, name=name, confirm_timeout_s=120.0
+        )
+        history = ProducerHistory(len(WRITERS), self._stream(SUPER), named=True)
+        self.workload.writers.append(Writer(spread, history, self.plan.rate))
+        for kind in (*WRITERS, COPY, *PARTITIONS):
             self.workload.readers.append(Reader(await client.consumer(self._stream(kind), "first")))
         await self._progress(time.monotonic(), "the start")
 
@@ -220,7 +248,9 @@ class Campaign:
         healed = time.monotonic()
         await self._progress(healed, faults[-1].name)
         say(f"  healed after {healed - began:.1f} s, went on after {time.monotonic() - healed:.2f} s more")
-        if len(faults) == 1:
+        if len(faults) > 1:
+            self.result.nested.append((began - 1.0, healed + 2 * HEARTBEAT_S))
+        else:
             self.result.recoveries.append(self._recovery(faults[0], injected, healed, proof, probe))
 
     def _recovery(self, fault: Fault, injected: float, healed: float, proof: str, probe: Probe) -> Recovery:
@@ -263,10 +293,12 @@ class Campaign:
         await workload.stop_writing()
         await self._check_topology()
         stored: dict[str, ReadBack] = {}
+        for kind in (*WRITERS, *PARTITIONS):
+            stored[self._stream(kind)] = await read_back(client, self._stream(kind))
         for writer in workload.writers:
             stream = writer.history.target
-            stored[stream] = await read_back(client, stream)
-            found, counts = checker.check_producer(writer.history, [stored[stream]])
+            kinds = PARTITIONS if stream == self._stream(SUPER) else [stream.removeprefix(f"{self.prefix}-")]
+            found, counts = checker.check_producer(writer.history, [stored[self._stream(kind)] for kind in kinds])
             result.violations += found
             result.violations += checker.check_bound("I2 one outcome", "settled twice", writer.settled_twice, 0)
             result.counts[stream.removeprefix(f"{self.prefix}-")] = counts
@@ -280,6 +312,7 @@ class Campaign:
             await reader.stop()
         for writer in workload.writers:
             await writer.producer.close()
+        await self._check_group(workers[1:], stored)
         for worker in workers:
             if code := await asyncio.to_thread(worker.stop):
                 text = f"{worker.orders.name} ended with {code}"
@@ -304,11 +337,53 @@ class Campaign:
         with contextlib.suppress(AssertionError):  # what is missing is for the checker to tell
             await until(lambda: last < 0 or (offsets and offsets[-1] >= last), "all is read", PROGRESS_WITHIN_S)
 
+    async def _check_group(self, members: Sequence[Worker], stored: Mapping[str, ReadBack]) -> None:
+        """What the group processed, and that one of them at a time was at it in each partition."""
+        partitions = [stored[self._stream(partition)] for partition in PARTITIONS]
+        ends = {part.stream: part.offsets[-1] for part in partitions if part.offsets}
+        shares = [Share(worker) for worker in members]
+
+        def complete() -> bool:
+            return all(any(share.last(stream) >= end for share in shares) for stream, end in ends.items())
+
+        with contextlib.suppress(AssertionError):  # what is missing is for the checker to tell
+            await until(complete, "the group is at the end", PROGRESS_WITHIN_S)
+        spans: list[Span] = []
+        for share in shares:
+            spans += share.spans()
+        for part in partitions:
+            found, again = checker.check_group([share.history(part.stream) for share in shares], part)
+            self.result.violations += found
+            self.result.processed_again += again
+        zombies = [
+            (one.injected_at - 1.0, one.healed_at + 2 * HEARTBEAT_S)
+            for one in self.result.recoveries
+            if "process" not in one.fault
+        ]
+        self.result.violations += checker.check_exclusive(
+            spans, {share.worker.orders.name: [*zombies, *self.result.nested] for share in shares}
+        )
+        self._measure_hand_overs(shares)
+
+    def _measure_hand_overs(self, shares: Sequence[Share]) -> None:
+        """After a member was killed: how long until each partition was processed again by somebody."""
+        times = {
+            self._stream(partition): sorted(
+                at for share in shares for at in share.history(self._stream(partition)).received_at
+            )
+            for partition in PARTITIONS
+        }
+        for index, one in enumerate(self.result.recoveries):
+            if one.fault == MEMBER_KILLED:
+                waits = [wait for at in times.values() for wait in longest_wait(at, [one.injected_at])]
+                self.result.recoveries[index] = dataclasses.replace(one, delivery_s=tuple(waits))
+
     async def _check_topology(self) -> None:
         """Exactly one publisher and one subscription of ours on the brokers for each of ours here (I12)."""
         management = self.cluster.nodes[0].management
-        for kind in (*WRITERS, COPY):
-            stream, wanted = self._stream(kind), (1, 2 if kind == SOURCE else 1)
+        for kind in (*WRITERS, COPY, *PARTITIONS):
+            readers = 1 + MEMBERS if kind in PARTITIONS else 2 if kind == SOURCE else 1
+            stream, wanted = self._stream(kind), (1, readers)
             there = (0, 0)
 
             async def as_wanted(stream: str = stream, wanted: tuple[int, int] = wanted) -> bool:

@@ -279,10 +279,17 @@ def block_loop(arena: Arena) -> str:
     return f"the loop stood still for {stood:.1f} s"
 
 
-def kill_worker(arena: Arena) -> str:
-    """SIGKILL to a process that consumes, or pipes, and start it anew."""
-    return arena.rng.choice(list(arena.workers)).kill()
+def kill_pipe(arena: Arena) -> str:
+    """SIGKILL to the process that pipes, and start it anew."""
+    return arena.workers[0].kill()
 
+
+def kill_member(arena: Arena) -> str:
+    """SIGKILL to a process of the group, and start it anew."""
+    return arena.rng.choice(list(arena.workers[1:])).kill()
+
+
+MEMBER_KILLED = "process of the group killed"
 
 FAULTS: tuple[Fault, ...] = (
     Fault("leader's node killed", kill_leader, (1.0, 6.0), limit_s=1.0),
@@ -306,6 +313,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("replica taken away and given back", change_replicas, (1.0, 3.0)),
     Fault("disk alarm", disk_alarm, (1.0, 4.0)),
     Fault("memory alarm", memory_alarm, (1.0, 4.0)),
-    Fault("process killed", kill_worker, (0.0, 0.5), served="healed"),
+    Fault("process of the pipe killed", kill_pipe, (0.0, 0.5), served="injected"),
+    Fault(MEMBER_KILLED, kill_member, (4.0, 6.0), served="injected"),
     Fault("loop blocked", block_loop, (0.0, 0.0), served="healed"),
 )

@@ -44,6 +44,7 @@ def summary(result: Result) -> dict[str, object]:
         "violations": [f"{one.invariant}: {one.text}" for one in result.violations],
         "recovery": by_fault(result.recoveries),
         "counts": {name: dataclasses.asdict(counts) for name, counts in result.counts.items()},
+        "processed_again_by_the_group": result.processed_again,
         "connection_attempts_per_second": result.attempts,
         "memory": memory(result.samples),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},

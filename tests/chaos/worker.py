@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import actorstream
-from actorstream import Client, ConnectionOptions, Pipe
+from actorstream import AutoTracking, Client, ConnectionOptions, Pipe
 from lab.shell import ROOT, LabError
+from tests.chaos.history import identity_of
 from tests.chaos.lines import through
 
 ENDS_WITHIN_S = 30.0
+GROUP = "chaos-group"
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,22 @@ async def pipe(client: Client, orders: Orders) -> None:
     await Pipe(client, orders.source, orders.target, lambda message: message.body, name=orders.name).run()
 
 
-KINDS: dict[str, Callable[[Client, Orders], Awaitable[None]]] = {"pipe": pipe}
+async def member(client: Client, orders: Orders) -> None:
+    """Be one of a group that shares a super stream, and write down when each message was in hand."""
+    tracking = AutoTracking(every=200, interval_s=1.0)
+    consumer = await client.super_stream_consumer(
+        orders.source, "first", name=GROUP, single_active=True, tracking=tracking, start_timeout_s=120.0
+    )
+    diary = os.open(orders.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    async with consumer:
+        async for message in consumer:
+            producer, number = identity_of(message.body)
+            begin = time.monotonic()
+            line = f"{message.stream} {message.offset} {producer} {number} {begin:.6f} {time.monotonic():.6f}"
+            os.write(diary, f"{line}\n".encode())  # not buffered: what was processed before SIGKILL is known
+
+
+KINDS: dict[str, Callable[[Client, Orders], Awaitable[None]]] = {"pipe": pipe, "member": member}
 
 
 async def work(orders: Orders) -> None:

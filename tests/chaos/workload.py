@@ -9,7 +9,8 @@ import time
 from array import array
 from dataclasses import dataclass, field
 
-from actorstream import Client, Consumer, Producer, Receipt, events
+from actorstream import Client, Consumer, Receipt, events
+from actorstream.base_producer import BaseProducer
 from actorstream.errors import ActorStreamError, PublishRejected
 from tests.chaos.history import ConsumerHistory, Outcome, ProducerHistory, ReadBack, body_of
 
@@ -19,7 +20,7 @@ STEP_S = 0.02
 class Writer:
     """Sends numbered messages at a steady rate, and notes the outcome of each."""
 
-    def __init__(self, producer: Producer, history: ProducerHistory, rate: int) -> None:
+    def __init__(self, producer: BaseProducer, history: ProducerHistory, rate: int) -> None:
         self.producer = producer
         self.history = history
         self.confirmed_at: array[float] = array("d")
