@@ -13,6 +13,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 ARGS ?=
+DURATION ?= 300
+SEED ?=
 COMPILED := build/compiled
 export RABBITMQ_SUITE RABBITMQ_IMAGE ACTORSTREAM_TEST_URI ACTORSTREAM_TEST_MANAGEMENT ACTORSTREAM_COMPILE
 
@@ -28,7 +30,7 @@ BUILT :=
 PYTEST := -m pytest
 endif
 
-.PHONY: help demo test clustertest bench compile lint format up peers java versions secure cluster status down clean
+.PHONY: help demo test clustertest chaos herd beside bench compile lint format up peers java versions secure cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -42,6 +44,15 @@ test: up peers java versions $(BUILT) ## the tests, against a real broker
 
 clustertest: up $(BUILT) ## the tests that break nodes of a three-node cluster
 	@$(RUN) $(PYTEST) -m cluster $(ARGS)
+
+chaos: up ## break a three-node cluster at random for DURATION seconds (SEED to repeat one), and check by content
+	@$(RUN) -m tests.chaos --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+herd: up ## a thousand producers and consumers lose a node
+	@$(RUN) -m tests.chaos.herd $(ARGS)
+
+beside: up peers ## the same faults for this client and for rstream, checked alike
+	@$(RUN) -m tests.chaos.beside $(ARGS)
 
 bench: up peers $(COMPILED)/installed ## what it reaches and costs, beside rstream, rbfly and the ceiling (ARGS=--quick)
 	@$(RUN) -m benchmarks.compare $(ARGS)

@@ -229,12 +229,12 @@ class Broker:
     def delete_replica(self, stream: str, node: str) -> None:
         """Take away the stream's member on a node; returns when the broker does not count it any more."""
         self._streams("delete_replica", stream, node)
-        wait_until(lambda: node not in self.management.stream(stream)["members"], f"{stream} has left {node}", 20.0)
+        wait_until(lambda: node not in self.management.stream(stream)["members"], f"{stream} has left {node}", 60.0)
 
     def add_replica(self, stream: str, node: str) -> None:
         """Give the stream a member on a node; returns when the broker counts it."""
         self._streams("add_replica", stream, node)
-        wait_until(lambda: node in self.management.stream(stream)["members"], f"{stream} is on {node}", 20.0)
+        wait_until(lambda: node in self.management.stream(stream)["members"], f"{stream} is on {node}", 60.0)
 
     def _streams(self, *arguments: str) -> None:
         self._container().exec("rabbitmq-streams", "--quiet", *arguments)
