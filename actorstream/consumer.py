@@ -124,7 +124,7 @@ class Consumer(ChunkReader, NamedConsumer):
         if self._closing is None:
             if self._closed is None:
                 self._closed = Closed(f"the consumer of {self._stream!r} was closed")
-                self._messages = []
+                self._hand.hold([])
             self._state.deliveries.close(self._closed)
             self._closing = asyncio.ensure_future(self._close(wait=wait))
         return self._closing
@@ -146,7 +146,7 @@ class Consumer(ChunkReader, NamedConsumer):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
-        return f"<Consumer of {self._stream!r}: {state}, position {self.position}, {self._received} received>"
+        return f"<Consumer of {self._stream!r}: {state}, position {self.position}, {self.received} received>"
 
     async def _make_producer(self, stream: str) -> Producer:
         return await self._client.producer(stream)

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from actorstream.actors.cursor import Progress
+from actorstream.actors.progress import Progress
 from actorstream.consumer import Consumer
 from actorstream.wire.message import Message
 

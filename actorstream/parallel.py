@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from actorstream.actors.completion import CompletionWindow
-from actorstream.actors.cursor import Progress
+from actorstream.actors.progress import Progress
 from actorstream.wire.message import Message
 
 Key = Callable[[Message], Hashable]

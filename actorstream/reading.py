@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from actorstream import handling
 from actorstream.actors.calls import tell
-from actorstream.actors.cursor import Progress
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Deliver, Tellable, is_alive
+from actorstream.actors.progress import Progress
 from actorstream.errors import InvalidArgument
 from actorstream.handling import ErrorPolicy, Handler
 from actorstream.parallel import Key
@@ -102,7 +102,7 @@ class Reader(ABC):
 
     # Iterating ----------------------------------------------------------------------------------------------------
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[Message]:
         return self
 
     async def __anext__(self) -> Message:

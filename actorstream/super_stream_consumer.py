@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
-from actorstream.actors.cursor import Progress
+from actorstream.actors.progress import Progress
 from actorstream.actors.router import SuperStreamState
 from actorstream.actors.tree import Gone, Tree
 from actorstream.consumer import Consumer

@@ -1,17 +1,18 @@
 """Takes messages out of the chunks that a subscriber brings, one or many at a time, and moves the cursor.
 
-What is taken is completed when the next one is asked for, unless whoever takes it says otherwise. `take` and
-`take_batch` are the hot path; what can be looked at chunk by chunk is looked at in `fetch`.
+What is taken is completed when the next one is asked for, unless whoever takes it says otherwise. What is done for each
+message is done by a `Hand`; what can be looked at chunk by chunk is looked at in `fetch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
-from actorstream.actors.cursor import Cursor, Delivery, Progress
+from actorstream.actors.cursor import Cursor, Delivery
 from actorstream.actors.gate import Gate
+from actorstream.actors.progress import NOTHING, Hand, Iteration, Progress
 from actorstream.actors.subscriber_state import EMPTY, SubscriberState
 from actorstream.errors import (
     ActorStreamError,
@@ -50,17 +51,13 @@ class ChunkReader(Reader):
         self._until_chunk_id: int | None = None
         self._ref: m.Ref | None = None
         self._closed: ActorStreamError | None = None
-        self._messages: list[Message] = []
-        self._index = 0
-        self._dispatched: int | None = None
         self._delivery: Delivery | None = None
         self._broken_attachment = -1
         self._finished = False
-        self._received = 0
         self._tracking = tracking
         self._predicate = None if options.filter is None else options.filter.predicate
         self._unfiltered: Delivery | None = None
-        self._store_due: int = NEVER if tracking is None else tracking.every
+        self._hand = Hand(self._progress, NEVER if tracking is None else tracking.every, self._store_soon)
         self._enter()
 
     @property
@@ -81,7 +78,7 @@ class ChunkReader(Reader):
     @property
     def received(self) -> int:
         """Messages dispatched so far."""
-        return self._received
+        return self._hand.received
 
     @property
     def committed_chunk_id(self) -> int:
@@ -102,43 +99,39 @@ class ChunkReader(Reader):
 
     # Iterating ----------------------------------------------------------------------------------------------------
 
+    def __aiter__(self) -> AsyncIterator[Message]:
+        # Who is let in by a gate has to look at it before each message.
+        return Iteration(self._hand, self.fetch) if self._gate is None else self
+
     def take(self) -> Message | None:
         """The next message that is in hand; the one before is completed. None when a chunk has to be fetched."""
-        if self._dispatched is not None:
-            self.complete()
-        index, messages = self._index, self._messages  # which `close` may replace, perhaps from another thread
-        if index >= len(messages) or (self._gate is not None and not self._may_dispatch(self._gate)):
+        if self._gate is not None and not self._is_let_in(self._gate):
             return None
-        message = messages[index]
-        self._index = index + 1
-        self._received += 1
-        self._dispatched = message.offset
-        self._progress.position = message.offset + 1
-        return message
+        return self._hand.take()
 
     @property
     def has_messages(self) -> bool:
         """Whether something is in hand that was not dispatched yet."""
-        return self._index < len(self._messages)
+        return self._hand.index < len(self._hand.messages)
 
     def complete(self) -> None:
         """What was dispatched last is completed."""
-        if self._dispatched is not None:
-            self._progress.completed = self._dispatched
-            self._dispatched = None
-            if self._gate is not None:
-                self._gate.leave()
-            if self._received >= self._store_due:
-                self._store_soon()
+        was_inside = self._hand.dispatched != NOTHING
+        self._hand.complete()
+        if was_inside and self._gate is not None:
+            self._gate.leave()
 
     def _drop_dispatched(self) -> None:
-        if self._dispatched is not None:
-            self._dispatched = None
+        if self._hand.dispatched != NOTHING:
+            self._hand.dispatched = NOTHING
             if self._gate is not None:
                 self._gate.leave()
 
-    def _may_dispatch(self, gate: Gate) -> bool:
-        """Whether what is in hand is still for us; otherwise another member of the group reads it, or we do again."""
+    def _is_let_in(self, gate: Gate) -> bool:
+        """Whether something is in hand and still for us; else another member of the group reads it, or we do again."""
+        self.complete()
+        if not self.has_messages:
+            return False
         if gate.enter(self._progress):
             return True
         self._let_go()
@@ -146,28 +139,20 @@ class ChunkReader(Reader):
 
     def _store_soon(self) -> None:
         assert self._tracking is not None
-        self._store_due = self._received + self._tracking.every
+        self._hand.store_due = self._hand.received + self._tracking.every
         self._tracking.some_completed()
 
     def take_batch(self, max_size: int | None) -> list[Message]:
         """As `take`, with what is left of the chunk in hand."""
-        self.complete()
-        start, messages = self._index, self._messages
-        batch = messages[start:] if max_size is None else messages[start : start + max_size]
-        if batch and self._gate is not None and not self._may_dispatch(self._gate):
+        if self._gate is not None and not self._is_let_in(self._gate):
             return []
-        if batch:
-            self._index = start + len(batch)
-            self._received += len(batch)
-            self._dispatched = batch[-1].offset
-            self._progress.position = batch[-1].offset + 1
-        return batch
+        return self._hand.take_batch(max_size)
 
     def take_ahead(self) -> tuple[Message, Progress] | None:
         """As `take`, with the progress that the message advances; completes nothing: that is for whoever handles it."""
         message = self.take()
         self._drop_dispatched()
-        if self._received >= self._store_due:  # what is stored then is behind by what is in work
+        if self._hand.received >= self._hand.store_due:  # what is stored then is behind by what is in work
             self._store_soon()
         return None if message is None else (message, self._progress)
 
@@ -176,15 +161,11 @@ class ChunkReader(Reader):
 
         `progress`: the one they were taken with, unless none was taken since; of a place given up, nothing comes again.
         """
-        in_hand = self._dispatched
+        in_hand = self._hand.dispatched
         self._drop_dispatched()
-        if progress is not self._progress if progress is not None else in_hand is None:  # as after `seek`
+        if progress is not self._progress if progress is not None else in_hand == NOTHING:  # as after `seek`
             return
-        self._received -= len(messages)
-        self._progress.position = messages[0].offset
-        if not self.was_closed:
-            self._messages = messages + self._messages[self._index :]
-            self._index = 0
+        self._hand.put_back(messages, wanted=not self.was_closed)
 
     async def fetch(self) -> None:
         """Have the messages of the next chunk in hand; perhaps none, when it holds nothing for this consumer."""
@@ -217,12 +198,9 @@ class ChunkReader(Reader):
         if self._predicate is not None:
             messages = self._filter(messages, self._predicate, delivery)
         self._delivery = delivery
-        self._progress = delivery.progress
-        self._index = 0
-        self._messages = messages
+        self._progress = self._hand.progress = delivery.progress
         end, last = self._end, self._until_chunk_id
-        if last is not None and chunk.chunk_id > last:  # sought beyond the end
-            self._messages = []
+        self._hand.hold([] if last is not None and chunk.chunk_id > last else messages)  # sought beyond the end: none
         self._finished = (end is not None and chunk.next_offset >= end) or (last is not None and chunk.chunk_id >= last)
 
     def _filter(
@@ -259,8 +237,7 @@ class ChunkReader(Reader):
     def _let_go(self) -> Delivery | None:
         """Have no chunk in hand any more; its credit goes back (F58)."""
         delivery, self._delivery = self._delivery, None
-        self._messages = []
-        self._index = 0
+        self._hand.hold([])
         if delivery is not None:
             tell(self._ref, m.ChunksDone(delivery.attachment, 1))
         return delivery
@@ -285,6 +262,6 @@ class ChunkReader(Reader):
 
     def _enter(self) -> None:
         """The place is the cursor's; perhaps there is nothing to read from there to the end."""
-        self._progress = self._cursor.progress
+        self._progress = self._hand.progress = self._cursor.progress
         beyond = self._end is not None and self._progress.position >= self._end
         self._finished = beyond or self._until_chunk_id == EMPTY

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from actorstream import BackoffPolicy, Message, Producer, errors, handling
-from actorstream.actors.cursor import Progress
+from actorstream.actors.progress import Progress
 from actorstream.handling import Consumable, ErrorPolicy, Handler, Park, Skip, Workers
 from actorstream.parallel import Lanes
 from tests.peer import until

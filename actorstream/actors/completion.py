@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from actorstream.actors.cursor import Progress
+from actorstream.actors.progress import Progress
 from actorstream.wire.message import Message
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from actorstream import offset
 from actorstream.actors.gate import Gate
+from actorstream.actors.progress import Progress
 from actorstream.offset import OffsetSpecification, OffsetType
 from actorstream.wire.chunk import Chunk
 
@@ -27,30 +28,6 @@ class Delivery:
     attachment: int
     progress: Progress
     committed_chunk_id: int | None
-
-
-class Progress:
-    """How far the consumer has come. Offsets count records."""
-
-    __slots__ = ("begin", "completed", "gate", "left", "position")
-
-    def __init__(self, position: int, gate: Gate | None = None) -> None:
-        self.begin = position
-        """Where it began."""
-        self.position = position
-        """The next offset to be dispatched. All below was dispatched or is not wanted: a chunk that the broker sends
-        again is cut here."""
-        self.completed: int | None = None
-        """The last offset whose processing ended: what may be stored. The two differ by what is in hand."""
-        self.left = False
-        """Whether the user sent the consumer elsewhere: what was taken in this place and not begun is not wanted."""
-        self.gate = gate
-        """Who says whether what advances this progress may be handed out; None: it may."""
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether something was dispatched that is not completed."""
-        return self.position != (self.begin if self.completed is None else self.completed + 1)
 
 
 class Cursor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from actorstream.actors.future import LoopFuture
 
 if TYPE_CHECKING:
-    from actorstream.actors.cursor import Progress
+    from actorstream.actors.progress import Progress
 
 
 class Gate:

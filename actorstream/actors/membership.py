@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from actorstream.actors.calls import tell
-from actorstream.actors.cursor import Progress
 from actorstream.actors.gate import Gate
 from actorstream.actors.messages import AnswerConsumerUpdate, ConsumerUpdated
+from actorstream.actors.progress import Progress
 from actorstream.offset import OffsetSpecification, OffsetType
 
 NO_MATTER = OffsetSpecification(OffsetType.NONE)

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 
 from actorstream import events, offset
 from actorstream.actors import messages as m
-from actorstream.actors.cursor import Cursor, Progress
+from actorstream.actors.cursor import Cursor
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.membership import Membership
 from actorstream.actors.offset_store import Store
+from actorstream.actors.progress import Progress
 from actorstream.actors.runtime import StreamActor
 from actorstream.backoff import Backoff, BackoffPolicy
 from actorstream.errors import ActorStreamError, ConsumeError, OffsetStoreFailed, RequestTimeout

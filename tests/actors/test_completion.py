@@ -4,7 +4,7 @@ from hypothesis import given, strategies as st
 
 from actorstream import Message
 from actorstream.actors.completion import CompletionWindow
-from actorstream.actors.cursor import Progress
+from actorstream.actors.progress import Progress
 
 
 def at(offset: int) -> Message:

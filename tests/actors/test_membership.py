@@ -9,10 +9,11 @@ import pytest
 
 from actorstream import offset
 from actorstream.actors.coordinator import starting_offset
-from actorstream.actors.cursor import Cursor, Progress
+from actorstream.actors.cursor import Cursor
 from actorstream.actors.gate import Gate
 from actorstream.actors.membership import Membership, Role, Work
 from actorstream.actors.messages import ConsumerUpdated
+from actorstream.actors.progress import Progress
 
 NOBODY: Any = None
 PROGRESS = Progress(0)
