@@ -19,7 +19,7 @@ from actorstream.actors.calls import call, tell
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Publish, PublishBatch, Published
 from actorstream.actors.runtime import StreamActor, Timer
-from actorstream.errors import ActorStreamError, Closed, StreamDoesNotExist
+from actorstream.errors import ActorStreamError, Closed, ConnectionLost, StreamDoesNotExist
 from actorstream.routing import Ask, Routes, RoutingTable
 from actorstream.wire import commands as c
 
@@ -96,6 +96,11 @@ class SuperStreamRouter(StreamActor):
     def on_start(self) -> None:
         """Look at once: what happened before is not known."""
         self._look()
+
+    def on_stop(self) -> None:
+        """Nobody is left waiting for a route: the next incarnation knows nothing of who asked this one."""
+        for reply in self._asked.values():
+            reply.try_set_exception(ConnectionLost("the router ended before it answered"))
 
     def on_receive(self, message: object) -> object:
         """Handle one message of `messages`, section "To a SuperStreamRouter"."""
@@ -179,8 +184,7 @@ class SuperStreamRouter(StreamActor):
             assert isinstance(response, c.RouteResponse)
             self._state.routes.put(key, response.streams)
             reply.try_set(response.streams)
-        finally:
-            self._asked.pop(key, None)
+        del self._asked[key]  # not when it is cancelled, perhaps before it began: `on_stop` answers then
 
     # Publishing, for a user's actors --------------------------------------------------------------------------------
 

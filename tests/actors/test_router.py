@@ -13,6 +13,8 @@ import pytest
 from actorstream import Client, HashRouting, KeyRouting, Node, OnPartitionsChanged, SuperStreamProducer, events
 from actorstream.actors import messages as m
 from actorstream.actors.calls import call
+from actorstream.actors.mailbox import Publish, PublishBatch, Published
+from actorstream.actors.runtime import ask
 from actorstream.errors import Closed, ConnectionLost, RequestTimeout, StreamDoesNotExist, UnsupportedByBroker
 from actorstream.wire import commands as c
 from tests.actors.publishing import client_of, find
@@ -249,3 +251,29 @@ async def test_a_route_that_no_broker_tells_is_an_error_of_that_message_alone() 
         silent.cancel()
         await producer.send_wait("b")
         assert (producer.confirmed, producer.failed) == (3, 0)
+
+
+async def test_f83_a_message_that_waits_for_a_route_has_an_outcome_when_the_router_fails() -> None:
+    cluster = made([("a", "ss-a"), ("b", "ss-b")])
+    told: list[Published] = []
+
+    class Inbox:
+        def tell(self, message: Published) -> None:
+            told.append(message)
+
+    async with producing(cluster, routing=KeyRouting(text), refresh_s=600) as (client, producer):
+        asked = cluster.hold(c.Route)
+        refusing = cluster.respond(c.Partitions, code=15)
+        looks = len(cluster.heard(c.Partitions))
+        producer.ref.tell(m.RefreshPartitions())
+        await until(lambda: len(cluster.heard(c.Partitions)) > looks + 2)  # so that the look gives up first
+        producer.ref.tell(Publish("a", reply_to=Inbox(), context=1))
+        producer.ref.tell(PublishBatch(["a", "b"], reply_to=Inbox(), context=2))
+        await until(lambda: asked.waiting)
+        await restarted(client, 1)
+        refusing.cancel()
+        await until(lambda: len(told) == 2, 3)
+        assert [message.context for message in told] == [1, 2]
+        assert all(isinstance(message.error, ConnectionLost) for message in told)
+        asked.release()
+        await asyncio.wait_for(ask(producer.ref, Publish("a")), 5)
