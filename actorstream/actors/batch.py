@@ -12,7 +12,7 @@ from typing import Any
 
 from actorstream.actors.entries import NEVER, Entries, Failure, Outgoing, Settlement
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.receipt import Receipt
+from actorstream.actors.receipt import Receipt, making_futures
 from actorstream.errors import InvalidArgument, PublishError
 
 # One for all runs: receipts are made once for each, and rarely.
@@ -79,7 +79,8 @@ class Run:
         """A future that is set once every message has its outcome."""
         future = self._future
         if future is None:
-            future = self._future = LoopFuture()
+            with making_futures:
+                future = self._future = self._future or LoopFuture()
         if not self.undecided:  # perhaps just before the other side could see the future
             future.try_set(None)
         return future

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from actorstream.actors.entries import NEVER, Entries, Failure, Outgoing, Settlement
 from actorstream.actors.future import LoopFuture
 from actorstream.errors import InvalidArgument, PublishError
+
+making_futures = threading.RLock()
+"""Of two threads that are the first to wait for one outcome, each would make a future, and one of these is never set.
+
+One for all, since a future is made once for each, if at all. Re-entrant, because a collection of garbage may run a
+finalizer that waits, too.
+"""
 
 
 class Receipt:
@@ -111,7 +119,8 @@ class Receipt:
         """A future that is set once the outcome is known."""
         future = self._future
         if future is None:
-            future = self._future = LoopFuture()
+            with making_futures:
+                future = self._future = self._future or LoopFuture()
         # The other side may have settled just before it could see the future: then nobody else wakes it.
         if self._settled:
             _wake(future)

@@ -7,15 +7,18 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from actorstream.actors import batch as batch_module, receipt as receipt_module
 from actorstream.actors.batch import BatchReceipt, Run
 from actorstream.actors.encoding import encode_entry
-from actorstream.actors.entries import NEVER, Entries, Lot
+from actorstream.actors.entries import NEVER, Entries, Lot, Settlement
+from actorstream.actors.future import LoopFuture
 from actorstream.actors.grouping import Grouping
 from actorstream.actors.outbox import FLUSH_MESSAGES, Outbox
 from actorstream.actors.receipt import Receipt
@@ -510,6 +513,31 @@ def test_what_is_offered_while_the_outbox_ends_has_an_outcome_or_is_refused() ->
 
 
 # Receipts
+
+
+@interpreted_only
+@pytest.mark.parametrize("module", [receipt_module, batch_module])
+def test_two_threads_that_are_the_first_to_wait_for_one_outcome_are_both_told(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    lot: Receipt | Run = Receipt(b"x") if module is receipt_module else Run([b"x"])
+    waited_for: list[LoopFuture[None]] = []
+    other = threading.Thread(target=lambda: waited_for.append(lot.outcome()))
+
+    class Slow(LoopFuture[None]):
+        """In the middle of whose making another thread begins to wait, too."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            if not other.ident:
+                other.start()
+                other.join(0.1)
+
+    monkeypatch.setattr(module, "LoopFuture", Slow)
+    waited_for.append(lot.outcome())
+    other.join(5)
+    lot.refuse(unconfirmed, Settlement(with_receipts=False))
+    assert [future.done() for future in waited_for] == [True, True]
 
 
 async def test_a_receipt_is_awaited_any_number_of_times_and_survives_a_cancelled_wait() -> None:
