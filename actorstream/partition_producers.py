@@ -97,8 +97,12 @@ def offer(parts: Parts, messages: int = 1) -> Receipt | None:
     """Have every partition accept its part, or none: None when one has no room. One receipt for all.
 
     From any thread.
+
+    Raises:
+        what one of them would raise; none has its part then.
     """
-    if not all(producer._fits(part) for producer, part in parts):
+    willing = [producer._would_take(part) for producer, part in parts]  # all are asked: an error comes before a wait
+    if not all(willing):
         return None
     (first, part), *others = parts
     if not first._offer(part):
@@ -120,7 +124,7 @@ async def offer_when_room(parts: Parts, messages: int = 1) -> Receipt:
     """Have all parts accepted, as soon as all of them find room; cancelling it leaves none behind."""
     while (receipt := offer(parts, messages)) is None:
         for producer, part in parts:
-            if not producer._fits(part):
+            if not producer._would_take(part):
                 await producer._until_room(part)
                 break
     return receipt

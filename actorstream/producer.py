@@ -266,8 +266,10 @@ class Producer(BaseProducer):
             tell(self._ref, m.Flush())
         return is_first is not None
 
-    def _fits(self, receipt: Receipt) -> bool:
-        return self._outbox.room.fits(receipt.messages, receipt.size)
+    def _would_take(self, receipt: Receipt) -> bool:
+        """Whether `_offer` would have it accepted at this moment; raises what that would raise."""
+        self._check_open()
+        return self._outbox.would_take(receipt)
 
     async def _until_room(self, receipt: Receipt) -> None:
         """Wait in turn until there is room, and leave it to whoever comes first."""

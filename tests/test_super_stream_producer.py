@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from actorstream import HashRouting, OnPartitionsChanged
+from actorstream import HashRouting, OnPartitionsChanged, WhenAway
 from actorstream.actors.receipt import Receipt
-from actorstream.errors import Closed, InvalidArgument, OutboxFull, PublishError, PublishRejected, Unconfirmed
+from actorstream.errors import (
+    BrokerAway,
+    Closed,
+    InvalidArgument,
+    OutboxFull,
+    PublishError,
+    PublishRejected,
+    Unconfirmed,
+)
 from actorstream.options import SuperStreamProducerOptions
 from actorstream.producer import Producer
 from actorstream.routed_receipt import receipt_of_all
@@ -138,6 +146,40 @@ async def test_what_goes_wrong_after_one_partition_has_accepted_is_told_by_the_r
             await receipt
         assert isinstance(receipt.error, outcome)
     assert cluster.bodies("ss-0") == [b"m"]
+
+
+async def test_a_message_for_several_partitions_one_of_which_is_away_is_accepted_by_none() -> None:
+    cluster = made()
+    async with (
+        client_of(cluster) as client,
+        await client.super_stream_producer("ss", routing=to_all, when_away=WhenAway.FAIL) as producer,
+    ):
+        cluster.move_leader("ss-1", None)
+        await until(lambda: not producer._producers._by_partition["ss-1"]._outbox._attached)
+        with pytest.raises(BrokerAway):
+            await producer.send("m")
+        with pytest.raises(BrokerAway):
+            producer.try_send("m")
+        with pytest.raises(BrokerAway):
+            await producer.send_sub_entry(["m"])
+        assert (producer.unsettled, cluster.bodies("ss-0")) == (0, [])
+
+
+async def test_a_message_whose_id_does_not_fit_one_of_its_partitions_is_accepted_by_none() -> None:
+    cluster = made()
+
+    def routing(message: str, partitions: tuple[str, ...]) -> tuple[str, ...]:
+        return partitions if message == "all" else partitions[1:]
+
+    async with client_of(cluster) as client, await client.super_stream_producer("ss", routing=routing) as producer:
+        await producer.send_wait("one", publishing_id=9)
+        with pytest.raises(InvalidArgument, match="does not exceed"):
+            await producer.send("all", publishing_id=7)
+        with pytest.raises(InvalidArgument, match="given by its user"):
+            await producer.send("all")
+        assert (producer.unsettled, cluster.bodies("ss-0")) == (0, [])
+        await producer.send_wait("all", publishing_id=10)
+    assert cluster.bodies("ss-0") == [b"all"]
 
 
 # Threads

@@ -35,8 +35,8 @@ class Numbering:
         if self.is_given:
             raise InvalidArgument("this producer's publishing ids are given by its user: give one with each message")
 
-    def give(self, publishing_id: object, *, is_first: bool) -> None:
-        """An entry has this id; `is_first`: the producer has accepted none before.
+    def check_given(self, publishing_id: object, *, is_first: bool) -> None:
+        """Whether an entry may have this id; `is_first`: the producer has accepted none before.
 
         Raises:
             InvalidArgument: it is none, or not above the one before it, or the ones before were counted.
@@ -52,6 +52,9 @@ class Numbering:
                 f"publishing id {publishing_id} does not exceed the one before it ({self._last_given}): "
                 "the broker would take the message for a duplicate and drop it"
             )
+
+    def give(self, publishing_id: int) -> None:
+        """An entry is accepted under this id, which was checked."""
         self.is_given = True
         self._last_given = publishing_id
 

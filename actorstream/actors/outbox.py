@@ -128,15 +128,20 @@ class Outbox:
         with self._offering:
             if self._ended or not self._attached:
                 self._check_open()
-            if receipt.given_id is not None:
-                if not self.room.fits(receipt.messages, size):
-                    return None
-                self.numbering.give(receipt.given_id, is_first=not self.room.accepted)
-            elif self.numbering.is_given:
-                self.numbering.check_counted()
+            if receipt.given_id is not None or self.numbering.is_given:
+                self._check_id(receipt)
             if not self.room.take_if_fits(receipt.messages, size):
                 return None
+            if receipt.given_id is not None:
+                self.numbering.give(receipt.given_id)
             return self._accept(receipt)
+
+    def would_take(self, receipt: Receipt) -> bool:
+        """Whether `offer` would accept it at this moment; raises what that would raise."""
+        with self._offering:
+            self._check_open()
+            self._check_id(receipt)
+            return self.room.fits(receipt.messages, receipt.size)
 
     def offer_many(self, wires: Sequence[bytes], version: int, deadline: float) -> tuple[list[Run], bool] | None:
         """Accept as many entries as there is room for, from the first on, in one step; None when there is none.
@@ -169,6 +174,12 @@ class Outbox:
         # Looked at after the append: whoever was there before is still to be taken, and the actor looks again after it
         # has taken some. Under the lock, or of two who append at once each would leave it to the other.
         return len(self._queue) == 1
+
+    def _check_id(self, receipt: Receipt) -> None:
+        if receipt.given_id is None:
+            self.numbering.check_counted()
+        else:
+            self.numbering.check_given(receipt.given_id, is_first=not self.room.accepted)
 
     def _check_open(self) -> None:
         if self._ended:
