@@ -30,6 +30,7 @@ class Merge:
     def __init__(self, ended: Callable[[Consumer, BaseException | None], None]) -> None:
         self._ended = ended
         self._parts: dict[str, Consumer] = {}
+        self._known: dict[str, Consumer] = {}  # those that came to their end, too
         self._ready: deque[Consumer] = deque()
         self._dry: list[Consumer] = []
         self._fetching: dict[asyncio.Task[bool], Consumer] = {}
@@ -41,7 +42,7 @@ class Merge:
 
     def add(self, part: Consumer) -> None:
         """Read this one too."""
-        self._parts[part.stream] = part
+        self._parts[part.stream] = self._known[part.stream] = part
         self._dry.append(part)
         self.wake()
 
@@ -110,9 +111,7 @@ class Merge:
 
     def put_back(self, messages: list[Message], progress: Progress | None = None) -> None:
         """Messages of one consumer, dispatched last by it, come again."""
-        part = self._parts.get(messages[0].stream)
-        if part is None:
-            return
+        part = self._known[messages[0].stream]
         for task in [task for task, whose in self._fetching.items() if whose is part and not task.done()]:
             # What it would fetch would take the place of what is put back. From here on, it never gets to that.
             del self._fetching[task]
@@ -123,6 +122,9 @@ class Merge:
         part.put_back(messages, progress)
         if part in self._dry and part.has_messages:
             self._dry.remove(part)
+            self._ready.appendleft(part)
+        elif part.stream not in self._parts and part.has_messages:  # it was read to its end, and is not at its end now
+            self._parts[part.stream] = part
             self._ready.appendleft(part)
 
     # Fetching -----------------------------------------------------------------------------------------------------
@@ -158,7 +160,8 @@ class Merge:
         for task in [task for task in self._fetching if task.done()]:
             part = self._fetching.pop(task)
             error = None if task.cancelled() else task.exception()
-            if error is None and not task.cancelled() and task.result():
+            # At its end, it may have something in hand again: what was put back meanwhile.
+            if part.has_messages or (error is None and not task.cancelled() and task.result()):
                 self._ready.append(part)
                 continue
             del self._parts[part.stream]

@@ -65,11 +65,13 @@ class SuperStreamConsumer(Reader):
         self._is_bounded = is_bounded
         self._loop = asyncio.get_running_loop()
         self._state = SuperStreamState(
-            super_stream=super_stream, refresh_s=options.refresh_s, routes=Routes(1), on_changed=self._told_of_change
+            super_stream=super_stream, refresh_s=options.refresh_s, routes=Routes(1), on_looked=self._told_of_look
         )
         self._router: m.Ref | None = None
         # By partition; replaced when it changes, since any thread may read it.
         self._parts: dict[str, Consumer] = {}
+        self._adding: set[str] = set()
+        self._started = False
         self._merge = Merge(self._part_ended)
         self._failure: ActorStreamError | None = None
         self._closed: ActorStreamError | None = None
@@ -224,7 +226,9 @@ class SuperStreamConsumer(Reader):
                     await self._group.start(tree, child, gone)
         except TimeoutError:
             raise RequestTimeout(what, seconds) from None
+        self._adding.update(self._state.partitions)
         starting = [self._in_background(self._add(name, is_new=False)) for name in self._state.partitions]
+        self._started = True
         left = max((budget.when() or 0.0) - self._loop.time(), 0.0)
         done, late = await asyncio.wait(starting, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
         for task in late:
@@ -241,7 +245,10 @@ class SuperStreamConsumer(Reader):
             self._fail(error)
 
     async def _add(self, name: str, *, is_new: bool) -> None:
-        part = await self._begin(name, is_new)
+        try:
+            part = await self._begin(name, is_new)
+        finally:
+            self._adding.discard(name)
         if self._closed is not None:  # meanwhile
             await part.close()
             return
@@ -266,19 +273,24 @@ class SuperStreamConsumer(Reader):
         assert self._failure is not None
         raise self._failure
 
-    def _told_of_change(self, partitions: tuple[str, ...]) -> None:
-        """The router has seen other partitions (on the tree's loop)."""
+    def _told_of_look(self, partitions: tuple[str, ...]) -> None:
+        """The router has looked (on the tree's loop)."""
         with contextlib.suppress(RuntimeError):  # the user's loop is closed
-            self._loop.call_soon_threadsafe(self._on_change, partitions)
+            self._loop.call_soon_threadsafe(self._on_look, partitions)
 
-    def _on_change(self, partitions: tuple[str, ...]) -> None:
-        added = tuple(name for name in partitions if name not in self._parts)
-        removed = tuple(name for name in self._parts if name not in partitions)
-        if self._closed is not None or self._is_bounded:
+    def _on_look(self, partitions: tuple[str, ...]) -> None:
+        """Compare what there is with what is read, and not with the look before.
+
+        A partition that ended here may have been made anew between two looks.
+        """
+        if not self._started or self._closed is not None or self._is_bounded:
             return
-        if self._on_partitions_changed is OnPartitionsChanged.RAISE:
+        added = tuple(name for name in partitions if name not in self._parts and name not in self._adding)
+        removed = tuple(name for name in self._parts if name not in partitions)
+        if self._on_partitions_changed is OnPartitionsChanged.RAISE and (added or removed):
             self._fail(PartitionsChanged(self._super_stream, added, removed))
         elif self._on_partitions_changed is OnPartitionsChanged.FOLLOW:
+            self._adding.update(added)
             for name in added:
                 self._in_background(self._follow(name))
 
@@ -286,8 +298,8 @@ class SuperStreamConsumer(Reader):
         """Read a partition that was added. All of it is news, wherever reading the others began."""
         try:
             await self._add(name, is_new=True)
-        except StreamDoesNotExist:  # it is gone again
-            tell(self._router, m.RefreshPartitions())
+        except StreamDoesNotExist:  # it is gone again; should it come back, the next look tells
+            pass
         except ActorStreamError as error:
             self._fail(error)
 

@@ -63,7 +63,7 @@ class SuperStreamProducer(BaseProducer):
             super_stream=table.super_stream,
             refresh_s=options.refresh_s,
             routes=table.routes,
-            on_changed=self._told_of_change,
+            on_looked=self._told_of_look,
             outlet=self._outlet,
         )
         self._router: m.Ref | None = None
@@ -258,7 +258,7 @@ class SuperStreamProducer(BaseProducer):
         partitions = self._state.partitions
         await self._use(partitions)
         if self._state.partitions != partitions:  # already
-            self._on_change(self._state.partitions)
+            self._on_look(self._state.partitions)
         await self._producers.attached(asyncio.FIRST_COMPLETED)
 
     async def _rest_attached(self, deadline: float | None) -> None:
@@ -276,16 +276,16 @@ class SuperStreamProducer(BaseProducer):
         """A partition's producer ended for good (on the tree's loop): perhaps the partition was removed."""
         tell(self._router, m.RefreshPartitions())
 
-    def _told_of_change(self, partitions: tuple[str, ...]) -> None:
-        """The router has seen other partitions (on the tree's loop)."""
+    def _told_of_look(self, partitions: tuple[str, ...]) -> None:
+        """The router has looked (on the tree's loop)."""
         with contextlib.suppress(RuntimeError):  # the user's loop is closed
-            self._loop.call_soon_threadsafe(self._on_change, partitions)
+            self._loop.call_soon_threadsafe(self._on_look, partitions)
 
-    def _on_change(self, partitions: tuple[str, ...]) -> None:
-        if not self._table.partitions:
-            return  # it is still starting, and looks at the end of that
-        if self._options.on_partitions_changed is OnPartitionsChanged.RAISE:
-            known = self._table.partitions
+    def _on_look(self, partitions: tuple[str, ...]) -> None:
+        known = self._table.partitions
+        if not known or self._outlet.refusal is not None:
+            return  # it is still starting, and looks at the end of that; or it publishes nothing any more
+        if self._options.on_partitions_changed is OnPartitionsChanged.RAISE and partitions != known:
             self._outlet.refusal = PartitionsChanged(
                 self.super_stream,
                 tuple(name for name in partitions if name not in known),

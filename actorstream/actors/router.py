@@ -55,7 +55,8 @@ class SuperStreamState:
         super_stream: its name.
         refresh_s: seconds between two looks at the partitions.
         routes: what the broker has said of keys. Forgotten with each look, since a binding may have changed.
-        on_changed: called on the tree's loop with all partitions when they are other ones than at the look before.
+        on_looked: called on the tree's loop with all partitions after each look but the first, also when they are the
+            same: one that was made anew between two looks is not seen here, but by whoever lost it.
         outlet: for a producer's router.
         partitions: as the broker ordered them at the last look; () before the first.
         ready: set with the first look.
@@ -64,7 +65,7 @@ class SuperStreamState:
     super_stream: str
     refresh_s: float
     routes: Routes
-    on_changed: Callable[[tuple[str, ...]], None]
+    on_looked: Callable[[tuple[str, ...]], None]
     outlet: Outlet | None = None
     partitions: tuple[str, ...] = ()
     ready: LoopFuture[None] = field(default_factory=LoopFuture)
@@ -140,8 +141,8 @@ class SuperStreamRouter(StreamActor):
             raise StreamDoesNotExist(f"{state.super_stream!r} has no partitions: it is no super stream")
         state.routes.clear()
         before, state.partitions = state.partitions, response.streams
-        if before and before != response.streams:
-            self._changed(before)
+        if before:
+            self._tell_looked(before)
         state.ready.try_set(None)
         self._looking = None
         if self._look_again:
@@ -151,18 +152,19 @@ class SuperStreamRouter(StreamActor):
             pause = state.refresh_s * random.uniform(1 - JITTER, 1 + JITTER)
             self._next_look = self.call_later(pause, m.RefreshPartitions())
 
-    def _changed(self, before: tuple[str, ...]) -> None:
+    def _tell_looked(self, before: tuple[str, ...]) -> None:
         partitions = self._state.partitions
-        self._emit(
-            events.PartitionsChanged(
-                path=self.path,
-                super_stream=self._state.super_stream,
-                partitions=partitions,
-                added=tuple([name for name in partitions if name not in before]),
-                removed=tuple([name for name in before if name not in partitions]),
+        if partitions != before:
+            self._emit(
+                events.PartitionsChanged(
+                    path=self.path,
+                    super_stream=self._state.super_stream,
+                    partitions=partitions,
+                    added=tuple([name for name in partitions if name not in before]),
+                    removed=tuple([name for name in before if name not in partitions]),
+                )
             )
-        )
-        self._state.on_changed(partitions)
+        self._state.on_looked(partitions)
 
     # Routes -------------------------------------------------------------------------------------------------------
 
