@@ -15,6 +15,7 @@ from actorstream.errors import (
     Closed,
     ConsumeError,
     InvalidArgument,
+    StreamDoesNotExist,
 )
 from actorstream.offset import OffsetLike
 from actorstream.options import ConsumerOptions
@@ -157,4 +158,7 @@ class Consumer(ChunkReader, NamedConsumer):
             self._closed = (
                 reason if isinstance(reason, ActorStreamError) else ConsumeError(f"the subscriber ended: {reason!r}")
             )
+        if self._tracking is not None and isinstance(reason, StreamDoesNotExist):
+            # A stream that is made anew has the same name: an offset of the old one, stored there, would skip messages.
+            self._tracking.rest()
         self._state.deliveries.close(self._closed)

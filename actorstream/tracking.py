@@ -57,6 +57,10 @@ class Tracking:
         specification: OffsetSpecification = await call(self._tracker, m.StartingOffset(), dead=Closed)
         return specification
 
+    def rest(self) -> None:
+        """Store nothing any more (on the tree's loop)."""
+        self._state.resting = True
+
     def some_completed(self) -> None:
         """As many as the policy says."""
         tell(self.ref, m.StoreCompleted())

@@ -140,6 +140,23 @@ async def test_f52_what_is_stored_is_never_taken_back(client: Client, stream: St
     assert await client.query_offset("app", name) == 10
 
 
+async def test_f42_a_stream_that_is_made_anew_is_not_given_the_offset_of_the_one_before(
+    client: Client, stream: Streams
+) -> None:
+    name = stream({})
+    await publish(client, name, numbered(20))
+    async with await client.consumer(name, "first", name="app") as consumer:
+        await take(consumer, 6)
+        await client.delete_stream(name)
+        with pytest.raises(errors.StreamDoesNotExist):
+            await take(consumer, 100)
+        await client.create_stream(name)
+        await publish(client, name, numbered(100))
+    assert await client.query_offset("app", name) is None
+    async with await client.consumer(name, "first", name="app") as consumer:
+        assert numbers(await take(consumer, 3)) == [0, 1, 2]
+
+
 async def test_two_open_consumers_of_one_name_are_refused_and_one_that_closes_is_waited_for(
     client: Client, stream: Streams
 ) -> None:
