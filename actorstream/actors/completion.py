@@ -37,12 +37,15 @@ class CompletionWindow:
 
         None of one that is abandoned, which have left it already.
         """
-        messages, completed = self._messages, self._completed
+        messages, completed, progress = self._messages, self._completed, self._progress
         completed.add(offset)
         before = len(messages)
         while messages and messages[0].offset in completed:
-            self._progress.completed = messages.popleft().offset
-            completed.remove(self._progress.completed)
+            progress.completed = messages.popleft().offset
+            completed.remove(progress.completed)
+        if not messages and progress.completed is not None:
+            # What a predicate dropped behind the last one while that was in work is completed with it.
+            progress.completed = max(progress.completed, progress.position - 1)
         return 0 if self._abandoned else before - len(messages)
 
     def enter(self) -> bool:

@@ -50,6 +50,15 @@ def test_offsets_that_were_never_handed_out_are_no_hole() -> None:
     assert progress.completed == 35
 
 
+def test_what_was_dropped_behind_the_last_one_is_completed_with_it_and_not_before() -> None:
+    window, progress = window_of(3, 4)
+    progress.position = 100
+    window.complete(4)
+    assert progress.completed is None
+    window.complete(3)
+    assert progress.completed == 99
+
+
 def test_an_empty_window_moves_nothing() -> None:
     window, progress = window_of()
     assert (len(window), window.unfinished(), progress.completed) == (0, [], None)
