@@ -129,6 +129,7 @@ class OffsetTracker(StreamActor):
         self._store = store
         self._backoff = backoff
         self._emit = emit
+        self._finding: asyncio.Task[None] | None = None
 
     def describe(self) -> dict[str, object]:
         """What the tree shows of it."""
@@ -156,7 +157,11 @@ class OffsetTracker(StreamActor):
         match message:
             case m.StartingOffset():
                 answer: LoopFuture[OffsetSpecification] = LoopFuture()
-                self.spawn(self._find_start(answer))
+                if self._finding is not None:
+                    # Whoever asked before has given up, as each activation does in time; and what the store says to
+                    # that question may be older than what another member of the group has stored since.
+                    self._finding.cancel()
+                self._finding = self.spawn(self._find_start(answer))
                 return answer
             case m.StoreCompleted():
                 await self._store_news()

@@ -154,6 +154,31 @@ async def test_a_tracker_is_stopped_at_once_while_it_waits_for_where_to_start() 
         await starting
 
 
+async def test_f75_an_activation_that_gave_up_leaves_no_search_behind() -> None:
+    class Hanging(Broker):
+        waiting = 0
+
+        async def load(self) -> int | None:
+            self.waiting += 1
+            try:
+                return await super().load()
+            finally:
+                self.waiting -= 1
+
+    store, state = Hanging(1), state_of()
+    store.gate.clear()
+    async with tracking(state, store) as ref:
+        for _ in range(5):
+            asking = asyncio.create_task(call(ref, m.StartingOffset()))
+            await settle()
+            asking.cancel()
+        running = [task for task in asyncio.all_tasks() if "_find_start" in task.get_name()]
+        assert (store.waiting, len(running)) == (1, 1)
+        store.held = 7
+        store.gate.set()
+        assert await begin(ref, state) == offset.at(8)
+
+
 # What is stored
 
 
