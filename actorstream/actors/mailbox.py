@@ -15,11 +15,13 @@ What is asked and cannot be done raises the same error as the method of the hand
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actorstream.actors.messages import Pause, Ref, Resume
+from actorstream.errors import Closed
 from actorstream.offset import OffsetLike
 from actorstream.options import StreamArguments
 
@@ -49,6 +51,8 @@ __all__ = [
     "Where",
     "is_alive",
 ]
+
+logger = logging.getLogger("actorstream.actors")
 
 
 class Tellable(Protocol):
@@ -86,6 +90,10 @@ class Publish:
     context: object = None
     filter_value: str | None = None
 
+    def never_handled(self, reason: Exception, *, was_asked: bool) -> None:
+        """Called by the runtime when the producer ended before it saw the message; whoever asked is answered there."""
+        _tell_of_the_end(self, reason, was_asked=was_asked)
+
 
 @dataclass(frozen=True, slots=True)
 class PublishBatch:
@@ -98,6 +106,10 @@ class PublishBatch:
     reply_to: Tellable | None = None
     context: object = None
 
+    def never_handled(self, reason: Exception, *, was_asked: bool) -> None:
+        """Called by the runtime when the producer ended before it saw the message; whoever asked is answered there."""
+        _tell_of_the_end(self, reason, was_asked=was_asked)
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -105,6 +117,15 @@ class Published:
 
     context: object
     error: Exception | None
+
+
+def _tell_of_the_end(message: Publish | PublishBatch, reason: Exception, *, was_asked: bool) -> None:
+    if message.reply_to is not None:
+        error = Closed("the producer was closed before it saw the message, which is not published")
+        error.__cause__ = reason
+        message.reply_to.tell(Published(message.context, error))
+    elif not was_asked:  # there is nobody to emit an event any more
+        logger.warning("a message was told to a producer that was being closed, and is not published: %s", reason)
 
 
 # To a consumer's ref: also `Pause` and `Resume` -------------------------------------------------------------------

@@ -8,6 +8,7 @@ when it is closed, by its supervisor or with the root; then everything asked of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -16,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pykka
 from pykka._envelope import Envelope
@@ -46,6 +47,14 @@ class Stop:
 
     def __init__(self) -> None:
         self.void = False
+
+
+@runtime_checkable
+class Answerable(Protocol):
+    """A message that has an outcome also when it is told: somebody else than who asks waits for it."""
+
+    def never_handled(self, reason: Exception, *, was_asked: bool) -> None:
+        """The actor ended for good, and has not seen it. On any thread."""
 
 
 class Lived(Protocol):
@@ -185,6 +194,9 @@ class Place:
             # The loop was closed with its actors still on it, or stayed behind in a parent process: nobody will come.
             self.stopped.set()
             self.reason = self.reason or pykka.ActorDeadError(f"{self.path}: {error}")
+            if envelope.reply_to is None:  # whoever tells it hears it here, and only here
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(envelope)
             self._bury()
             if envelope.reply_to is None:
                 raise pykka.ActorDeadError(f"{self.path}: {error}") from error
@@ -334,12 +346,20 @@ class Place:
                 envelope = self._queue.popleft()
             except IndexError:
                 return
+            if isinstance(envelope.message, Answerable):
+                self._tell_of_the_end(envelope.message, was_asked=envelope.reply_to is not None)
             if envelope.reply_to is None:
                 continue
             if isinstance(envelope.message, Stop):
                 settle(envelope.reply_to, None)
             else:
                 settle_error(envelope.reply_to, as_answer(self.reason, self.path))
+
+    def _tell_of_the_end(self, message: Answerable, *, was_asked: bool) -> None:
+        try:
+            message.never_handled(as_answer(self.reason, self.path), was_asked=was_asked)
+        except Exception:
+            logger.exception("a message to %s could not be answered", self.path)
 
 
 def take_vacant_place() -> Place | None:

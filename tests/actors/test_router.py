@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pykka
 import pytest
 
 from actorstream import Client, HashRouting, KeyRouting, Node, OnPartitionsChanged, SuperStreamProducer, events
@@ -15,7 +18,14 @@ from actorstream.actors import messages as m
 from actorstream.actors.calls import call
 from actorstream.actors.mailbox import Publish, PublishBatch, Published
 from actorstream.actors.runtime import ask
-from actorstream.errors import Closed, ConnectionLost, RequestTimeout, StreamDoesNotExist, UnsupportedByBroker
+from actorstream.errors import (
+    ActorStreamError,
+    Closed,
+    ConnectionLost,
+    RequestTimeout,
+    StreamDoesNotExist,
+    UnsupportedByBroker,
+)
 from actorstream.wire import commands as c
 from tests.actors.publishing import client_of, find
 from tests.peer import FakeCluster, until
@@ -50,6 +60,16 @@ async def producing(cluster: FakeCluster, **given: Any) -> AsyncIterator[tuple[C
         await client.super_stream_producer("ss", **options) as producer,
     ):
         yield client, producer
+
+
+class Inbox:
+    """Who is told outcomes."""
+
+    def __init__(self) -> None:
+        self.told: list[Published] = []
+
+    def tell(self, message: Published) -> None:
+        self.told.append(message)
 
 
 async def router_of(client: Client) -> Node:
@@ -255,25 +275,40 @@ async def test_a_route_that_no_broker_tells_is_an_error_of_that_message_alone() 
 
 async def test_f83_a_message_that_waits_for_a_route_has_an_outcome_when_the_router_fails() -> None:
     cluster = made([("a", "ss-a"), ("b", "ss-b")])
-    told: list[Published] = []
-
-    class Inbox:
-        def tell(self, message: Published) -> None:
-            told.append(message)
-
+    inbox = Inbox()
     async with producing(cluster, routing=KeyRouting(text), refresh_s=600) as (client, producer):
         asked = cluster.hold(c.Route)
         refusing = cluster.respond(c.Partitions, code=15)
         looks = len(cluster.heard(c.Partitions))
         producer.ref.tell(m.RefreshPartitions())
         await until(lambda: len(cluster.heard(c.Partitions)) > looks + 2)  # so that the look gives up first
-        producer.ref.tell(Publish("a", reply_to=Inbox(), context=1))
-        producer.ref.tell(PublishBatch(["a", "b"], reply_to=Inbox(), context=2))
+        producer.ref.tell(Publish("a", reply_to=inbox, context=1))
+        producer.ref.tell(PublishBatch(["a", "b"], reply_to=inbox, context=2))
         await until(lambda: asked.waiting)
         await restarted(client, 1)
         refusing.cancel()
-        await until(lambda: len(told) == 2, 3)
-        assert [message.context for message in told] == [1, 2]
-        assert all(isinstance(message.error, ConnectionLost) for message in told)
+        await until(lambda: len(inbox.told) == 2, 3)
+        assert [message.context for message in inbox.told] == [1, 2]
+        assert all(isinstance(message.error, ConnectionLost) for message in inbox.told)
         asked.release()
         await asyncio.wait_for(ask(producer.ref, Publish("a")), 5)
+
+
+@pytest.mark.parametrize("own_thread", [False, True])
+async def test_whatever_is_told_while_a_producer_closes_has_an_outcome_or_is_not_taken(own_thread: bool) -> None:
+    cluster = made(2)
+    inbox, taken = Inbox(), 0
+    async with client_of(cluster, own_thread=own_thread, close_timeout_s=0.1) as client:
+        producer = await client.super_stream_producer("ss", routing=lambda _, partitions: partitions)
+        closing = asyncio.create_task(producer.close())
+        with contextlib.suppress(pykka.ActorDeadError):
+            while True:
+                producer.ref.tell(Publish("m", reply_to=inbox, context=taken))
+                taken += 1
+                producer.ref.tell(PublishBatch(["m", "m"], reply_to=inbox, context=taken))
+                taken += 1
+                await asyncio.sleep(0)
+        await closing
+        await until(lambda: len(inbox.told) >= taken, 2)
+    assert Counter(message.context for message in inbox.told) == Counter(range(taken))
+    assert all(isinstance(message.error, ActorStreamError | None) for message in inbox.told)
