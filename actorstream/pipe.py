@@ -304,11 +304,24 @@ class Pipe:
             await self._store()
 
     async def _store(self) -> None:
+        """Have the source keep how far it has come, if it is still that source.
+
+        Raises:
+            SourceReplaced: what it kept is gone. It was made anew, and may have had as many messages as were read by
+                the time that the consumer was attached again, which cannot tell the two apart then.
+        """
         completed = self.completed
-        if self._begun and completed != self._stored:
-            self._stored = completed
-            with contextlib.suppress(ActorStreamError):  # it may lag: the next one will do
+        if not self._begun or completed == self._stored:
+            return
+        try:
+            known = await self._client.query_offset(self._reference, self._source)
+            if known is not None:
                 await self._client.store_offset(self._reference, self._source, completed)
+                self._stored = completed
+        except ActorStreamError:
+            return  # it may lag: the next one will do
+        if known is None:
+            raise SourceReplaced(self._source, self._name)
 
 
 class _ParkedOnce:
