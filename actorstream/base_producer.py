@@ -58,6 +58,16 @@ class BaseProducer(ABC):
 
     @property
     @abstractmethod
+    def accepted_bytes(self) -> int:
+        """Bytes of the messages accepted so far, encoded; a sub-entry that `send_sub_entry` made counts compressed."""
+
+    @property
+    @abstractmethod
+    def confirmed_bytes(self) -> int:
+        """Bytes of those of them that the broker confirmed so far, counted likewise."""
+
+    @property
+    @abstractmethod
     def ref(self) -> m.Ref:
         """The actor behind this producer; valid across restarts, dead once the producer is closed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,6 +57,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
         self._close_timeout_s = close_timeout_s
         self._tree: Tree | None = None
         self._handles: dict[BaseProducer | Reader, str] = {}
+        self._on_forget: list[Callable[[BaseProducer | Reader], None]] = []
         self._closing: asyncio.Task[None] | None = None
         self._counter = 0
         self._service = ClientService(self)
@@ -123,7 +124,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
     # What the handles need --------------------------------------------------------------------------------------------
 
     async def _stop_child(self, handle: BaseProducer | Reader) -> None:
-        """Stop a handle's actor, and forget the handle."""
+        """Stop a handle's actor."""
         child = self._handles.get(handle)
         if self._tree is None or child is None:
             return
@@ -134,11 +135,8 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
                 stop = self._tree.stop_super_stream
             case _:
                 stop = self._tree.stop_consumer
-        try:
-            with contextlib.suppress(ActorStreamError):  # its supervisor is gone, and so is the actor
-                await stop(child)
-        finally:
-            self._forget(handle)
+        with contextlib.suppress(ActorStreamError):  # its supervisor is gone, and so is the actor
+            await stop(child)
 
     async def _close_handle(self, ref: m.Ref) -> None:
         """Close the handle whose actor this is; it may be closed already."""
@@ -147,7 +145,11 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
                 await handle.close()
 
     def _forget(self, handle: BaseProducer | Reader) -> None:
-        self._handles.pop(handle, None)
+        """The handle is closed, and counts nothing any more."""
+        if handle in self._handles:
+            for tell_of in self._on_forget:
+                tell_of(handle)
+            del self._handles[handle]
 
     def _escalated(self, reason: BaseException | None) -> None:
         """The root gave up (on the tree's loop): nobody restarts anything any more, and every handle raises why."""

@@ -139,7 +139,10 @@ class Consumer(ChunkReader, NamedConsumer):
             if self._tracking is not None:
                 await self._tracking.flush()
         finally:
-            await self._client._stop_child(self)  # noqa: SLF001 - likewise
+            try:
+                await self._client._stop_child(self)  # noqa: SLF001 - likewise
+            finally:
+                self._client._forget(self)  # noqa: SLF001 - likewise
 
     @property
     def _is_open(self) -> bool:

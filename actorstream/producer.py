@@ -70,6 +70,16 @@ class Producer(BaseProducer):
         return self._outbox.failed
 
     @property
+    def accepted_bytes(self) -> int:
+        """See `BaseProducer`."""
+        return self._outbox.room.accepted_bytes
+
+    @property
+    def confirmed_bytes(self) -> int:
+        """See `BaseProducer`."""
+        return self._outbox.confirmed_bytes
+
+    @property
     def ref(self) -> m.Ref:
         """The actor behind this producer; valid across restarts, dead once the producer is closed."""
         if self._ref is None:

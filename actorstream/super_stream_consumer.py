@@ -348,7 +348,10 @@ class SuperStreamConsumer(Reader):
             await asyncio.gather(*closing, return_exceptions=True)
             await asyncio.gather(*self._working, return_exceptions=True)
         finally:
-            await self._client._stop_child(self)
+            try:
+                await self._client._stop_child(self)
+            finally:
+                self._client._forget(self)
 
     async def _make_producer(self, stream: str) -> Producer:
         return await self._client.producer(stream)

@@ -97,6 +97,16 @@ class SuperStreamProducer(BaseProducer):
         return sum(producer.failed for producer in self._producers.all)
 
     @property
+    def accepted_bytes(self) -> int:
+        """See `BaseProducer`."""
+        return sum(producer.accepted_bytes for producer in self._producers.all)
+
+    @property
+    def confirmed_bytes(self) -> int:
+        """See `BaseProducer`."""
+        return sum(producer.confirmed_bytes for producer in self._producers.all)
+
+    @property
     def ref(self) -> m.Ref:
         """The router, which takes `Publish` too; valid across restarts, dead once the producer is closed."""
         if self._router is None:

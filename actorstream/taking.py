@@ -77,8 +77,28 @@ class ChunkReader(Reader):
 
     @property
     def received(self) -> int:
-        """Messages dispatched so far."""
+        """Messages dispatched so far; those that were put back, since they were not processed, do not count."""
+        return self._hand.received - self._hand.returned
+
+    @property
+    def dispatched(self) -> int:
+        """As `received`, but counting what was put back as often as it was dispatched: it never gets less."""
         return self._hand.received
+
+    @property
+    def delivered_messages(self) -> int:
+        """Messages that the broker delivered so far: wanted or not, and again after a lost connection."""
+        return self._state.records
+
+    @property
+    def delivered_bytes(self) -> int:
+        """The bytes of these messages, as they are stored: where they are compressed, these bytes are."""
+        return self._state.chunk_bytes
+
+    @property
+    def delivered_chunks(self) -> int:
+        """The chunks in which they came; a chunk is what one credit is good for."""
+        return self._state.chunks
 
     @property
     def committed_chunk_id(self) -> int:

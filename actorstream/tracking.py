@@ -47,6 +47,11 @@ class Tracking:
         return self._state.name
 
     @property
+    def stored_last(self) -> int | None:
+        """What is known to be stored, as of the last answer of the store; None for nothing, or before that."""
+        return self._state.stored.value
+
+    @property
     def _tracker(self) -> m.Ref:
         if self.ref is None:
             raise Closed(f"the consumer {self.name!r} of {self._state.stream!r} was never started")

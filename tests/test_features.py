@@ -90,6 +90,8 @@ the same handles without asyncio
 what happens, as events
 what happens, in the log
 counters of what was confirmed
+metrics through OpenTelemetry
+tracing: a trace goes with a message
 """.strip().splitlines()
 """What any other client for RabbitMQ Streams can do; each is the beginning of a row's first cell, or a part of it."""
 

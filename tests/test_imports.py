@@ -82,6 +82,12 @@ def test_pykka_is_imported_by_actors_only(path: str) -> None:
     assert not [(line, name) for line, name in foreign(path) if name == "pykka"]
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if not dotted(path).startswith("actorstream.telemetry")])
+def test_opentelemetry_is_for_those_who_ask_for_it(path: str) -> None:
+    assert not [(line, name) for line, name in foreign(path) if name == "opentelemetry"]
+    assert not [(line, name) for line, name in own(path) if name.startswith("actorstream.telemetry")]
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if room(dotted(path)) == "handles"])
 def test_handles_do_not_drive_the_protocol(path: str) -> None:
     assert not [(line, name) for line, name in own(path) if name in NOT_IN_HANDLES]

@@ -57,6 +57,7 @@ class Outbox:
         negotiated: what the publisher's last connection can do; None before the first one.
         filtered: whether it has taken an entry with a filter value, which not every broker understands.
         confirmed, failed: messages with that outcome so far.
+        confirmed_bytes: of the entries that the broker confirmed so far, as they were accepted.
         numbering: the publishing ids.
         room: the bounds, and who waits.
         changed: rung when some message has got its outcome or given up its room.
@@ -76,6 +77,7 @@ class Outbox:
         self.on_settled = on_settled
         self.filtered = False
         self.confirmed = 0
+        self.confirmed_bytes = 0
         self.failed = 0
         self.numbering = Numbering()
         self.room = Room(max_messages, max_bytes)
@@ -345,6 +347,7 @@ class Outbox:
         self._window.decide(ids, failure, settlement)
         if failure is None:
             self.confirmed += settlement.settled
+            self.confirmed_bytes += settlement.released_bytes
             self._close(settlement)
         else:
             self._close_failed(settlement)

@@ -157,6 +157,10 @@ class PoolState:
     was_up: bool = False
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
+    def roles(self) -> list[str]:
+        """The role of each connection that is there, or being made; for any thread."""
+        return [line.role for line in list(self.lines.values())]
+
 
 @dataclass(frozen=True, slots=True)
 class _LineGone:

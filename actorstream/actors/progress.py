@@ -48,13 +48,14 @@ class Hand:
     Attributes:
         messages: those of the chunk, none when there is none in hand.
         index: how many of them were dispatched.
-        received: messages dispatched, of all chunks.
+        received: messages dispatched, of all chunks; those that came again count again.
+        returned: how many of them were put back.
         dispatched: the offset of the last one, as long as it is not completed; else `NOTHING`.
         progress: what they advance.
         store_due: when so many are received, `on_due` is called after the next one that is completed.
     """
 
-    __slots__ = ("dispatched", "index", "messages", "on_due", "progress", "received", "store_due")
+    __slots__ = ("dispatched", "index", "messages", "on_due", "progress", "received", "returned", "store_due")
 
     def __init__(self, progress: Progress, store_due: int, on_due: Callable[[], None]) -> None:
         self.progress = progress
@@ -63,6 +64,7 @@ class Hand:
         self.messages: list[Message] = []
         self.index = 0
         self.received = 0
+        self.returned = 0
         self.dispatched = NOTHING
 
     def hold(self, messages: list[Message]) -> None:
@@ -106,7 +108,8 @@ class Hand:
 
     def put_back(self, messages: list[Message], *, wanted: bool) -> None:
         """These, dispatched last, come again, if they are still wanted."""
-        self.received -= len(messages)
+        self.returned += len(messages)
+        self.store_due += len(messages)
         self.progress.position = messages[0].offset
         if wanted:
             self.hold(messages + self.messages[self.index :])

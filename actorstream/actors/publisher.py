@@ -98,6 +98,7 @@ class Publisher(StreamActor):
             "queued": self._outbox.queued,
             "in_flight": self._outbox.in_flight,
             "confirmed": self._outbox.confirmed,
+            "confirmed_bytes": self._outbox.confirmed_bytes,
             "failed": self._outbox.failed,
         }
 

@@ -22,7 +22,8 @@ class Room:
         self.max_bytes = max_bytes
         self.accepted = 0
         """Messages that came in so far."""
-        self._accepted_bytes = 0
+        self.accepted_bytes = 0
+        """The bytes of these messages."""
         self._released = 0
         self._released_bytes = 0
         self._ended = False
@@ -37,7 +38,7 @@ class Room:
     @property
     def held_bytes(self) -> int:
         """The bytes of these messages."""
-        return self._accepted_bytes - self._released_bytes
+        return self.accepted_bytes - self._released_bytes
 
     def fits(self, messages: int, size: int) -> bool:
         """Whether an entry of so many messages and bytes would get in now. One above a bound gets in alone."""
@@ -57,17 +58,17 @@ class Room:
     def take(self, messages: int, size: int) -> None:
         """They come in."""
         self.accepted += messages
-        self._accepted_bytes += size
+        self.accepted_bytes += size
 
     def take_if_fits(self, messages: int, size: int) -> bool:
         """They come in, if there is room for them; in one step, since most messages come one by one."""
         held = self.accepted - self._released
         if held and (
-            held + messages > self.max_messages or self._accepted_bytes - self._released_bytes + size > self.max_bytes
+            held + messages > self.max_messages or self.accepted_bytes - self._released_bytes + size > self.max_bytes
         ):
             return False
         self.accepted += messages
-        self._accepted_bytes += size
+        self.accepted_bytes += size
         return True
 
     def release(self, messages: int, size: int) -> None:

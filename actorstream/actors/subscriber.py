@@ -86,6 +86,9 @@ class Subscriber(StreamActor):
             "completed": self._state.cursor.progress.completed,
             "credit_outstanding": self._ledger.outstanding,
             "chunks_in_hand": self._ledger.in_hand,
+            "chunks": self._state.chunks,
+            "records": self._state.records,
+            "bytes": self._state.chunk_bytes,
         }
 
     # Life ---------------------------------------------------------------------------------------------------------
@@ -353,6 +356,8 @@ class Subscriber(StreamActor):
         state = self._state
         state.cursor.received(chunk)
         state.chunks += 1
+        state.records += chunk.records
+        state.chunk_bytes += chunk.size
         if message.committed_chunk_id is not None:
             state.committed_chunk_id = message.committed_chunk_id
         state.deliveries.put(Delivery(chunk, message.attachment, state.cursor.progress, message.committed_chunk_id))

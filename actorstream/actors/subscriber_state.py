@@ -15,7 +15,10 @@ EMPTY = -1
 
 @dataclass(slots=True)
 class SubscriberState:
-    """What survives an incarnation beside the cursor. `carry_out` is for what only the handle can do."""
+    """What survives an incarnation beside the cursor. `carry_out` is for what only the handle can do.
+
+    `chunks`, with the `records` and the `chunk_bytes` in them, are those that were handed to the consumer so far.
+    """
 
     cursor: Cursor
     deliveries: Channel[Delivery]
@@ -30,6 +33,8 @@ class SubscriberState:
     broken_tries: int = 0
     committed_chunk_id: int = EMPTY
     chunks: int = 0
+    records: int = 0
+    chunk_bytes: int = 0
     carry_out: CarryOut | None = None
 
 

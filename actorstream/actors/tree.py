@@ -83,6 +83,7 @@ class Tree:
 
         self._root: m.Ref = start_root(home, on_event=self.bus.emit, on_gone=gone)
         self._pool: m.Ref
+        self._connections = PoolState()
         self.locator: m.Ref
         self.desk: m.Ref
         self._publishers: m.Ref
@@ -101,12 +102,11 @@ class Tree:
 
         credentials = await self._start(self._root, ChildSpec(name="credentials", factory=make_keeper))
         connections = await self._start_supervisor("connections")
-        state = PoolState()
         dialer = Dialer(seeds=seeds, options=options, opener=opener)
 
         def make_pool() -> StreamActor:
             return Pool(
-                state=state,
+                state=self._connections,
                 connections=connections,
                 credentials=credentials,
                 options=options,
@@ -264,6 +264,10 @@ class Tree:
         """Stop a super stream's router, and the coordinator of the same name if there is one, and forget them."""
         await call(self._super_streams, StopChild(_coordinator_of(name)), dead=Closed)
         await call(self._super_streams, StopChild(name), dead=Closed)
+
+    def connections(self) -> list[str]:
+        """The role of each connection: "control", "publisher" or "consumer". From any thread."""
+        return self._connections.roles()
 
     async def snapshot(self) -> Node:
         """The tree as it is now."""

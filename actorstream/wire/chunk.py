@@ -47,13 +47,13 @@ class Chunk:
     __slots__ = (
         "_crc",
         "_data",
-        "_size",
         "_start",
         "chunk_id",
         "chunk_type",
         "entries",
         "epoch",
         "records",
+        "size",
         "timestamp_ms",
     )
 
@@ -83,8 +83,9 @@ class Chunk:
         """The term of the leader that wrote it."""
         self.chunk_id: int = chunk_id
         """The offset of its first record."""
+        self.size: int = size
+        """Bytes of its entries, as they are stored."""
         self._crc: int = crc
-        self._size: int = size
         self._data = whole
         self._start = start + _HEADER.size
 
@@ -108,7 +109,7 @@ class Chunk:
         Raises:
             CorruptChunk: it does not match.
         """
-        data = memoryview(self._data)[self._start : self._start + self._size]
+        data = memoryview(self._data)[self._start : self._start + self.size]
         actual = zlib.crc32(data)
         if actual != self._crc:
             raise CorruptChunk(f"the CRC of chunk {self.chunk_id} is 0x{actual:08x}, not 0x{self._crc:08x}")
@@ -141,7 +142,7 @@ class _Walk:
         self.chunk = chunk
         self.data = chunk._data  # noqa: SLF001 - the other half of Chunk
         self.begin: int = chunk._start  # noqa: SLF001
-        self.stop: int = chunk._start + chunk._size  # noqa: SLF001
+        self.stop: int = chunk._start + chunk.size  # noqa: SLF001
         self.start: int = start
         self.end: int = chunk.next_offset if end is None else end
         self.timestamp_ms: int = chunk.timestamp_ms
