@@ -30,7 +30,7 @@ BUILT :=
 PYTEST := -m pytest
 endif
 
-.PHONY: help demo test clustertest chaos herd beside bench compile lint format up peers java versions secure cluster status down clean
+.PHONY: help demo test clustertest chaos herd beside bench count compile lint format up peers java versions secure cluster status down clean
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -56,6 +56,9 @@ beside: up peers ## the same faults for this client and for rstream, checked ali
 
 bench: up peers $(COMPILED)/installed ## what it reaches and costs, beside rstream, rbfly and the ceiling (ARGS=--quick)
 	@$(RUN) -m benchmarks.compare $(ARGS)
+
+count: $(COMPILED)/installed ## instructions and memory for each message, compared with what is stored
+	@$(RUN) -m benchmarks.count $(ARGS)
 
 compile: $(COMPILED)/installed ## the package with its wire layer compiled, in build/compiled
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare, contenders as c
+from benchmarks import compare, contenders as c, count
+from benchmarks.loops import LOOPS
 from benchmarks.measure import ratios
 from benchmarks.workload import Task, bodies, check
 from lab.broker import Broker
@@ -70,3 +71,22 @@ def test_a_ratio_is_the_median_of_the_ratios_within_the_rounds() -> None:
         "publish_ceiling": [{"rate": 20.0}, {"rate": 1.0}, {"rate": 300.0}],
     }
     assert ratios(found) == {"publish_send_vs_ceiling": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "worse"), [(105.0, False), (106.0, True), (50.0, False)], ids=["within", "beyond", "better"]
+)
+def test_what_takes_more_than_it_did_beyond_a_tolerance_is_a_regression(value: float, worse: bool) -> None:
+    stored = {"compiled decoding": {"instructions": 100.0, "blocks": 2.0}}
+    counted = {"compiled decoding": {"instructions": value, "blocks": 2.0}, "compiled new": {"blocks": 7.0}}
+    assert bool(count.regressions(counted, stored)) is worse
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_every_loop_that_is_counted_handles_as_many_messages_as_it_should(name: str) -> None:
+    kept = LOOPS[name](2_000)
+    assert len(kept) >= 2  # frames of a thousand, at least
+
+
+def test_blocks_of_memory_are_counted_alike_each_time() -> None:
+    assert count.blocks("decoding", compiled=False) == count.blocks("decoding", compiled=False) > 1
