@@ -190,6 +190,9 @@ class ParallelRun:
 
     async def _work(self, key: Hashable, work: _Work) -> None:
         try:
+            if not work.window.is_wanted:  # between the making of this task and its first step
+                self._give_up(key, work)
+                return
             await self._handle(work.message, work.key_error)
             self._lanes.end(key)
             self._in_flight -= work.window.complete(work.message.offset)

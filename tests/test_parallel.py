@@ -441,6 +441,27 @@ async def test_what_is_late_for_a_place_that_was_given_up_moves_nothing_of_the_n
     assert source.came_again == {"orders": [6]}
 
 
+async def test_what_was_not_begun_when_the_place_was_given_up_is_never_begun() -> None:
+    source, begun = Listed(1, endless=True), list[int]()
+    old = source.progress["orders"]
+
+    def leave() -> None:
+        old.left = True
+        source.progress["orders"] = Progress(5)
+        source.more([source.make(5, "orders")])
+
+    def key(message: Message) -> int:
+        if message.offset == 0:
+            asyncio.get_running_loop().call_soon(leave)  # behind it, the task of this message is made
+        return message.offset
+
+    running = asyncio.create_task(run(source, lambda message: begun.append(message.offset), key=key, max_in_flight=4))
+    await until(lambda: source.completed() == 5)
+    assert (begun, old.completed) == ([5], None)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 # Threads
 
 

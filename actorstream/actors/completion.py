@@ -56,6 +56,12 @@ class CompletionWindow:
         progress = self._progress
         return not progress.left and (progress.gate is None or progress.gate.enter(progress))
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether that still holds, for one that entered and has not begun."""
+        progress = self._progress
+        return not progress.left and (progress.gate is None or progress.gate.admits(progress))
+
     def leave(self) -> None:
         """The handler of a message has ended."""
         if self._progress.gate is not None:

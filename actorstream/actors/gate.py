@@ -32,6 +32,10 @@ class Gate:
         """Whether messages may be handed out."""
         return self._admitted is not None
 
+    def admits(self, progress: Progress) -> bool:
+        """Whether messages of this progress may be handed out."""
+        return self._admitted is progress
+
     # The handle's side
 
     def enter(self, progress: Progress) -> bool:
