@@ -26,6 +26,8 @@ async def client(broker: Broker, request: pytest.FixtureRequest) -> AsyncIterato
 class Actor(pykka.ThreadingActor):
     """Does what it is told to do, in its own thread, where it may block; and remembers everything else."""
 
+    use_daemon_thread = True  # a test that fails before it stops it must not keep the process from ending
+
     def __init__(self, on_deliver: Callable[[Deliver], object]) -> None:
         super().__init__()
         self.on_deliver = on_deliver
