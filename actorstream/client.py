@@ -29,6 +29,7 @@ from actorstream.options import (
     ConnectionOptions,
     Endpoint,
 )
+from actorstream.options.checks import positive
 from actorstream.producer import Producer
 from actorstream.producing import ProducerFactory
 from actorstream.reading import Reader
@@ -96,6 +97,7 @@ class Client(SuperStreamAdministration, ProducerFactory, ConsumerFactory):
         self, handle: BaseProducer | Reader, child: str, what: str, seconds: float
     ) -> AsyncIterator[asyncio.Timeout]:
         """Start a handle in time, or close it; known before it starts, so that whoever closes the client finds it."""
+        positive("start_timeout_s", seconds)
         self._handles[handle] = child
         try:
             async with asyncio.timeout(seconds) as limit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from actorstream.options import (
     TokenProvider,
     parse_uri,
 )
+from actorstream.options.checks import is_number, require
 from actorstream.transport import Opener, open_tcp
 
 
@@ -97,6 +98,10 @@ def connect(
         "address_resolver": address_resolver,
         "name": name,
     }
+    require(
+        is_number(close_timeout_s) and close_timeout_s >= 0,
+        f"close_timeout_s is a number, 0 or above, not {close_timeout_s!r}",
+    )
     seeds, resolved = _resolve(uri, given, tls, tls_ca, options)
 
     async def make() -> Client:
@@ -120,6 +125,10 @@ def _resolve(
     options: ConnectionOptions | None,
 ) -> tuple[list[Endpoint], ConnectionOptions]:
     """The seeds, and one set of options for all of them; what was given as an argument overrules everything else."""
+    require(isinstance(uri, Iterable), f"a URI is a string, and several are a list of them, not {uri!r}")
+    require(
+        options is None or isinstance(options, ConnectionOptions), f"options are ConnectionOptions, not {options!r}"
+    )
     uris = [uri] if isinstance(uri, str) else list(uri)
     if not uris:
         raise InvalidArgument("at least one URI is needed: rabbitmq-stream://user:password@host:5552/vhost")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from actorstream.actors import messages as m
 from actorstream.actors.batch import BatchReceipt, Run
 from actorstream.actors.calls import call, tell
-from actorstream.actors.encoding import Body, Encoder
+from actorstream.actors.encoding import Body, Encoder, several
 from actorstream.actors.entries import NEVER
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.outbox import Outbox
@@ -253,7 +253,7 @@ class Producer(BaseProducer):
         return Receipt(wire, publishing_id, messages=count)
 
     def _encode_all(self, messages: Iterable[Body]) -> list[bytes]:
-        wires = [self._encoder.encode(message) for message in messages]
+        wires = [self._encoder.encode(message) for message in several(messages)]
         if wires:
             self._outbox.check_size(max(map(len, wires)))
         return wires

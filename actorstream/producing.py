@@ -19,6 +19,7 @@ from actorstream.options import (
     SuperStreamProducerOptions,
     check_name,
 )
+from actorstream.options.checks import require
 from actorstream.producer import Producer, confirm_dispatcher
 from actorstream.routing import KeyRouting, Routing, RoutingTable, check_routing
 from actorstream.super_stream_producer import SuperStreamProducer
@@ -126,6 +127,10 @@ class ProducerFactory(HandleFactory):
                 f"this client has a producer named {options.name!r} of {stream!r} already: of two with one name, the "
                 "broker would take the messages of one for duplicates of the other's"
             )
+        require(
+            on_confirm is None or callable(on_confirm),
+            f"on_confirm is a function that takes a receipt, not {on_confirm!r}",
+        )
         outbox = Outbox(
             named=bool(options.name),
             max_messages=options.max_unconfirmed,

@@ -188,6 +188,8 @@ class RoutingTable:
         if isinstance(chosen, str):
             self._check(chosen, self._known)
             return (chosen,)
+        if not isinstance(chosen, Iterable):
+            raise InvalidArgument(f"the routing gives the name of a partition, or several names, and not {chosen!r}")
         names = tuple(dict.fromkeys(chosen))
         for name in names:
             self._check(name, self._known)

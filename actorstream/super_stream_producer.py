@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from actorstream.actors import messages as m
 from actorstream.actors.batch import BatchReceipt
 from actorstream.actors.calls import call, tell
-from actorstream.actors.encoding import Body
+from actorstream.actors.encoding import Body, several
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.router import Outlet, SuperStreamState
 from actorstream.actors.tree import Gone, Tree
@@ -200,7 +200,7 @@ class SuperStreamProducer(BaseProducer):
         """How many messages there are; and by producer, those that go there, with their places among all."""
         batches: dict[Producer, tuple[list[int], list[Body]]] = {}
         count = 0
-        for message in messages:
+        for message in several(messages):
             targets = self._find(message)
             if isinstance(targets, Ask):
                 targets = await self._ask(targets)

@@ -139,6 +139,12 @@ def test_what_is_no_partition_is_refused(chosen: Any) -> None:
         table(lambda _message, _partitions: chosen).find("m")
 
 
+@pytest.mark.parametrize("chosen", [None, 0])
+def test_a_routing_that_gives_no_name_is_told(chosen: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"and not {chosen}"):
+        table(lambda _message, _partitions: chosen).find("m")
+
+
 @pytest.mark.parametrize("routing", [None, "hash", 3])
 def test_what_is_no_routing_is_refused(routing: Any) -> None:
     with pytest.raises(InvalidArgument, match="routing is a HashRouting, a KeyRouting, or a callable"):

@@ -277,6 +277,23 @@ def test_options_are_checked_at_once(given: dict[str, Any]) -> None:
         SuperStreamProducerOptions(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"start_timeout_s": 0}, "start_timeout_s is a number above 0, not 0"),
+        ({"start_timeout_s": "5"}, "start_timeout_s is a number above 0, not '5'"),
+        ({"on_confirm": "print"}, "on_confirm is a function that takes a receipt, not 'print'"),
+    ],
+)
+async def test_what_a_producer_cannot_be_made_of_is_refused(given: dict[str, Any], told: str) -> None:
+    async with client_of(made()) as client:
+        with pytest.raises(InvalidArgument, match=told):
+            await client.producer("ss-0", **given)
+        with pytest.raises(InvalidArgument, match=told):
+            await client.super_stream_producer("ss", routing=to_all, **given)
+        assert not client._handles
+
+
 async def test_the_yield_of_a_tight_loop_of_sends_lets_confirms_in() -> None:
     cluster = made()
     async with client_of(cluster) as client, await client.super_stream_producer("ss", routing=to_all) as producer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from actorstream.actors.outbox import Outbox
@@ -81,8 +81,22 @@ class Encoder:
                 "a sub-entry cannot carry filter values: send these messages one by one, or make a producer without "
                 "filter_value for them"
             )
-        entries = [encode_entry(body, raw=self._raw) for body in bodies]
+        entries = [encode_entry(body, raw=self._raw) for body in several(bodies)]
         return sub_batch_entry(entries, compression), len(entries)
+
+
+def several(messages: Any) -> Iterator[Any]:
+    """The messages in what was given for several ones.
+
+    Raises:
+        InvalidArgument: it is a message itself, of which each character would become one, or it holds none.
+    """
+    if isinstance(messages, (str, bytes, bytearray, memoryview, Mapping, Message)):
+        raise InvalidArgument(f"several messages are a list of them, not {type(messages).__name__}: send one by `send`")
+    try:
+        return iter(messages)
+    except TypeError:
+        raise InvalidArgument(f"several messages are a list of them, not {type(messages).__name__}") from None
 
 
 def encode_entry(body: Any, *, raw: bool) -> bytes:

@@ -18,7 +18,7 @@ from actorstream import events
 from actorstream.actors import messages as m
 from actorstream.actors.answer import Answer
 from actorstream.actors.calls import tell
-from actorstream.actors.encoding import Encoder
+from actorstream.actors.encoding import Encoder, several
 from actorstream.actors.entries import NEVER, Outgoing
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Publish, PublishBatch
@@ -233,7 +233,9 @@ class Publisher(StreamActor):
         if isinstance(message, Publish):
             yield self._accept(make(self._outbox, message.body, message.publishing_id, message.filter_value))
         else:
-            for receipt in [make(self._outbox, body) for body in message.bodies]:  # a bad one leaves nothing behind
+            for receipt in [
+                make(self._outbox, body) for body in several(message.bodies)
+            ]:  # a bad one leaves nothing behind
                 yield self._accept(receipt)
 
     def _accept(self, receipt: Receipt) -> Receipt:

@@ -16,6 +16,7 @@ from actorstream import events
 from actorstream.actors import messages as m
 from actorstream.actors.answer import Answer, Gathering
 from actorstream.actors.calls import call, tell
+from actorstream.actors.encoding import several
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Publish, PublishBatch, Published
 from actorstream.actors.runtime import StreamActor, Timer
@@ -212,11 +213,16 @@ class SuperStreamRouter(StreamActor):
 
     def _publish_all(self, message: PublishBatch, outlet: Outlet) -> LoopFuture[None]:
         answer = Answer(message, self._publish_failed)
-        if not message.bodies:
-            answer.settle(None)
-        gathering = Gathering(answer, message.bodies)
-        for body in message.bodies:
-            self._publish(Publish(body, reply_to=gathering), outlet)
+
+        def forward() -> None:
+            bodies = list(several(message.bodies))
+            if not bodies:
+                answer.settle(None)
+            gathering = Gathering(answer, bodies)
+            for body in bodies:
+                self._publish(Publish(body, reply_to=gathering), outlet)
+
+        self._attempt(answer, forward)
         return answer.done
 
     @staticmethod

@@ -58,6 +58,9 @@ class ConnectionOptions:
     properties: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require(isinstance(self.username, str), f"a user's name is a string, not {self.username!r}")
+        require(isinstance(self.password, str), "a password is a string")
+        require(isinstance(self.vhost, str), f"a virtual host's name is a string, not {self.vhost!r}")
         require(
             self.mechanism in MECHANISMS, f"the mechanism is one of {', '.join(MECHANISMS)}, not {self.mechanism!r}"
         )

@@ -20,6 +20,10 @@ class Credentials:
     username: str
     password: str = field(repr=False)
 
+    def __post_init__(self) -> None:
+        require(isinstance(self.username, str), f"a user's name is a string, not {self.username!r}")
+        require(isinstance(self.password, str), "a password is a string")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:

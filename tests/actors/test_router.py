@@ -22,6 +22,7 @@ from actorstream.errors import (
     ActorStreamError,
     Closed,
     ConnectionLost,
+    InvalidArgument,
     RequestTimeout,
     StreamDoesNotExist,
     UnsupportedByBroker,
@@ -312,3 +313,19 @@ async def test_whatever_is_told_while_a_producer_closes_has_an_outcome_or_is_not
         await until(lambda: len(inbox.told) >= taken, 2)
     assert Counter(message.context for message in inbox.told) == Counter(range(taken))
     assert all(isinstance(message.error, ActorStreamError | None) for message in inbox.told)
+
+
+@pytest.mark.parametrize("bodies", ["a text", b"bytes", None, {"a": "b"}])
+async def test_what_is_no_batch_is_told_and_ends_nobody(bodies: Any) -> None:
+    cluster = made(2)
+    inbox = Inbox()
+    async with producing(cluster, refresh_s=600) as (client, producer):
+        producer.ref.tell(PublishBatch(bodies, reply_to=inbox))
+        producer.ref.tell(PublishBatch((body for body in ["m"]), reply_to=inbox))  # type: ignore[arg-type]
+        await until(lambda: len(inbox.told) == 2)
+        assert [type(message.error) for message in inbox.told] == [InvalidArgument, type(None)]
+        assert (await router_of(client)).restarts == 0
+        for send in (producer.send_batch, producer.send_sub_entry):
+            with pytest.raises(InvalidArgument, match="several messages are a list"):
+                await send(bodies)
+        assert producer.confirmed == 1
