@@ -90,6 +90,7 @@ the same handles without asyncio
 what happens, as events
 what happens, in the log
 counters of what was confirmed
+a command line
 metrics through OpenTelemetry
 tracing: a trace goes with a message
 """.strip().splitlines()

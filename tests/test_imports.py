@@ -93,6 +93,13 @@ def test_handles_do_not_drive_the_protocol(path: str) -> None:
     assert not [(line, name) for line, name in own(path) if name in NOT_IN_HANDLES]
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if "/cli/" not in path and "__main__" not in path])
+def test_nothing_stands_on_the_command_line(path: str) -> None:
+    """So that nobody needs what it needs, who does not use it."""
+    assert not [(line, name) for line, name in own(path) if f"{name}.".startswith("actorstream.cli.")]
+    assert not [(line, name) for line, name in foreign(path) if name in ("rich", "typer")]
+
+
 def test_the_supervisor_knows_no_concrete_actor() -> None:
     used = [(line, name) for line, name in own(SUPERVISOR) if room(name) in ("actors", "wire", "transport")]
     assert not [(line, name) for line, name in used if name.split(".")[-1] not in SUPERVISOR_MAY_USE]
