@@ -17,11 +17,10 @@ from actorstream.wire import commands as c
 from actorstream.wire.chunk import Chunk
 from actorstream.wire.constants import Key
 from actorstream.wire.publish import data_entry, publish_frames
-from benchmarks.workload import TICK_S, Outcome, Task, bodies, latencies, perform, seconds, start
+from benchmarks.workload import TICK_S, WINDOW, Outcome, Task, bodies, latencies, perform, seconds, start
 
 FRAME_MAX = 1_048_576
 PER_FRAME = 5_000
-WINDOW = 50_000
 CREDIT = 10
 RECEIVE = 1 << 20
 

@@ -18,6 +18,8 @@ BODY_SIZE = 100
 SAMPLE_MASK = 1023
 """Of every 1,024 messages one body is kept, and looked at afterwards."""
 
+WINDOW = 50_000
+"""Messages that may be ahead of their confirms, for who sends as fast as possible and can be told."""
 WARM_UP = 0.2
 """The share of a measurement of latency that is not counted."""
 TICK_S = 0.001
