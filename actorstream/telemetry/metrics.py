@@ -51,11 +51,11 @@ def instrument(
     Call it right after `connect`, since events are counted from here on; of a `Client`, on its loop.
 
     Args:
-        client: of either kind, once for each provider.
+        client: of either kind.
         meter_provider: whose SDK collects; by default the application's global one, which has to be set before.
 
     Raises:
-        InvalidArgument: it is no client.
+        InvalidArgument: it is no client, or one that is instrumented for this provider already.
         Closed: the client is closed.
     """
     require(isinstance(client, Client | blocking.Client), f"what is instrumented is a client, not {client!r}")
@@ -73,19 +73,20 @@ class Instrumentation:
     """One client's part in the instruments, until this is closed, or the client is. Made by `instrument`."""
 
     def __init__(self, client: Client, board: _Board) -> None:
-        self._client = client
+        self.client = client
         self._board = board
         self._common: Attributes = (SYSTEM, (CLIENT, client._options.name))
         self._closed_handles: weakref.WeakSet[BaseProducer | Reader] = weakref.WeakSet()
         self._loop = asyncio.get_running_loop()
-        self._counting = asyncio.ensure_future(self._count(client.events()))
+        happening = client.events()
         board.add(self)
+        self._counting = asyncio.ensure_future(self._count(happening))
         client._on_forget.append(self._on_closed)
 
     def close(self) -> None:
         """Read nothing any more; what was counted stays counted. Safe to call again, and from any thread."""
         if self._board.remove(self):
-            self._client._on_forget.remove(self._on_closed)
+            self.client._on_forget.remove(self._on_closed)
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the task has ended with it
                 self._loop.call_soon_threadsafe(self._counting.cancel)
 
@@ -107,10 +108,10 @@ class Instrumentation:
 
     def read(self, name: str) -> Iterator[Figure]:
         """What an instrument has to tell of this client now."""
-        if name == CONNECTIONS and self._client._tree is not None:
-            for role in self._client._tree.connections():
+        if name == CONNECTIONS and self.client._tree is not None:
+            for role in self.client._tree.connections():
                 yield (*self._common, (ROLE, role)), 1
-        for handle in tuple(self._client._handles):
+        for handle in tuple(self.client._handles):
             if handle not in self._closed_handles:
                 yield from self.read_handle(name, handle)
 
@@ -159,6 +160,8 @@ class _Board:
     def add(self, part: Instrumentation) -> None:
         """Read it, too."""
         with self._lock:
+            is_new = all(part.client is not one.client for one in self._parts)
+            require(is_new, "this client is instrumented for this meter provider already: it would count twice")
             self._parts.append(part)
 
     def remove(self, part: Instrumentation) -> bool:

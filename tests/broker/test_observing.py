@@ -45,3 +45,15 @@ async def test_counters_of_the_handles_add_up(broker: Broker, stream: Streams) -
             tree = {child.name: child for child in (await client.tree()).children}
             (shown,) = tree["publishers"].children
             assert (shown.details["confirmed"], shown.details["failed"]) == (100, 0)
+            # Each takes the four bytes of its length and five of a data section, beside its one or two digits.
+            size = sum(9 + len(body) for body in numbered(100))
+            assert shown.details["confirmed_bytes"] == producer.confirmed_bytes == producer.accepted_bytes == size
+            await take(consumer, 40)
+            tree = {child.name: child for child in (await client.tree()).children}
+            (shown,) = tree["subscribers"].children
+            assert (shown.details["records"], shown.details["bytes"], shown.details["chunks"]) == (
+                consumer.delivered_messages,
+                consumer.delivered_bytes,
+                consumer.delivered_chunks,
+            )
+            assert (consumer.delivered_messages, consumer.delivered_bytes) == (100, size)

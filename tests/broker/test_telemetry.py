@@ -327,6 +327,18 @@ async def test_events_are_counted_with_what_they_say(
         assert attributes.items() <= found.items()
 
 
+async def test_a_client_is_instrumented_once_and_again_when_that_is_undone(broker: Broker, seen: Seen) -> None:
+    async with connected(broker) as client:
+        first = telemetry.instrument(client, meter_provider=seen.provider)
+        with pytest.raises(InvalidArgument, match="already"):
+            telemetry.instrument(client, meter_provider=seen.provider)
+        first.close()
+        telemetry.instrument(client, meter_provider=seen.provider)
+        assert seen.of("actorstream.connection.count") == 1
+    with pytest.raises(actorstream.errors.Closed):
+        telemetry.instrument(client, meter_provider=seen.provider)
+
+
 def test_only_a_client_is_instrumented(seen: Seen) -> None:
     with pytest.raises(InvalidArgument, match="is a client"):
         telemetry.instrument("rabbitmq-stream://localhost", meter_provider=seen.provider)  # type: ignore[arg-type]
