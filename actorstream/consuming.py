@@ -142,7 +142,8 @@ class ConsumerFactory(HandleFactory):
             tracking = Tracking(tracked, self._close_timeout_s)
         store = None
         if offset_store is not None:
-            store = UserStore(offset_store, options.name, stream, asyncio.get_running_loop())
+            loop, within_s = asyncio.get_running_loop(), self._options.rpc_timeout_s
+            store = UserStore(offset_store, options.name, stream, loop, within_s)
         consumer = Consumer(self._client, stream, options, state, until=last, tracking=tracking)
         state.carry_out = OnLoop(ConsumerService(consumer))
         return _Plan(consumer, options, state, tracked, tracking, store, group, membership)

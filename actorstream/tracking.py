@@ -10,6 +10,8 @@ import asyncio
 import logging
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from actorstream import offset as offset_module
 from actorstream.actors import messages as m
@@ -19,6 +21,8 @@ from actorstream.errors import ActorStreamError, Closed, InvalidArgument, Offset
 from actorstream.handles import run_on
 from actorstream.offset import OffsetSpecification
 from actorstream.options import OffsetStore
+
+T = TypeVar("T")
 
 NEVER = sys.maxsize
 """More messages than any consumer completes."""
@@ -168,24 +172,30 @@ class NamedConsumer(ABC):
 
 
 class UserStore:
-    """An `OffsetStore` of the user's as its tracker sees it: called on the user's loop, wherever the tracker runs."""
+    """An `OffsetStore` of the user's as its tracker sees it: called on the user's loop, wherever the tracker runs.
+
+    Each call is bounded: one that hung would keep the next from being made, which may find the store well again.
+    """
 
     answers = True
 
-    def __init__(self, store: OffsetStore, name: str, stream: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, store: OffsetStore, name: str, stream: str, loop: asyncio.AbstractEventLoop, within_s: float
+    ) -> None:
         self._store = store
         self._name = name
         self._stream = stream
         self._loop = loop
+        self._within_s = within_s
 
     async def load(self) -> int | None:
         """See `OffsetStore.load`.
 
         Raises:
-            OffsetStoreFailed: it raised, or what it gave is no offset.
+            OffsetStoreFailed: it raised, took too long, or what it gave is no offset.
         """
         try:
-            value = await run_on(self._loop, self._store.load(self._name, self._stream))
+            value = await self._in_time(self._store.load(self._name, self._stream))
             return None if value is None else offset_module.at(value).value
         except Exception as error:
             raise OffsetStoreFailed(self._name, self._stream, "loaded", error) from error
@@ -194,9 +204,18 @@ class UserStore:
         """See `OffsetStore.store`.
 
         Raises:
-            OffsetStoreFailed: it raised.
+            OffsetStoreFailed: it raised, or took too long.
         """
         try:
-            await run_on(self._loop, self._store.store(self._name, self._stream, offset))
+            await self._in_time(self._store.store(self._name, self._stream, offset))
         except Exception as error:
             raise OffsetStoreFailed(self._name, self._stream, "stored", error) from error
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout(self._within_s) as bound:
+                return await run_on(self._loop, work)
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            raise RequestTimeout("the offset store", self._within_s) from error

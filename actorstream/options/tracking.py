@@ -15,7 +15,8 @@ class OffsetStore(Protocol):
     """Where offsets live, if not on the broker: a file, a database, the transaction that holds the results.
 
     Both methods run on the loop that made the consumer, also when the client has a thread of its own. An offset is the
-    last one whose processing is completed: a consumer goes on after it.
+    last one whose processing is completed: a consumer goes on after it. A call that takes longer than the connection's
+    `rpc_timeout_s` is cancelled, and has failed.
     """
 
     async def load(self, name: str, stream: str) -> int | None:

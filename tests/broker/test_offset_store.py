@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from actorstream import AutoTracking, Client, OffsetStore, blocking, errors, events
+from actorstream import AutoTracking, Client, ConnectionOptions, OffsetStore, blocking, errors, events
 from lab.broker import Broker
 from tests.broker.reading import connected, numbered, numbers, publish, take, until, watching
 from tests.conftest import Streams
@@ -45,6 +45,39 @@ class Memory:
 async def client(broker: Broker) -> AsyncIterator[Client]:
     async with connected(broker) as client:
         yield client
+
+
+async def test_f53_a_store_that_hung_is_asked_again_and_the_member_of_a_group_becomes_active(
+    broker: Broker, stream: Streams
+) -> None:
+    class Hanging(Memory):
+        hangs = True
+
+        async def load(self, name: str, stream: str) -> int | None:
+            if self.hangs:
+                await asyncio.Event().wait()
+            return await super().load(name, stream)
+
+    name, store = stream({}), Hanging()
+    store.offsets["app", name] = 4
+    async with connected(broker, options=ConnectionOptions(rpc_timeout_s=3.5)) as client:
+        await publish(client, name, numbered(10))
+        async with await client.consumer(name, "first", name="app", single_active=True, offset_store=store) as consumer:
+            taking = asyncio.create_task(take(consumer, 5))
+            asyncio.get_running_loop().call_later(1.0, setattr, store, "hangs", False)
+            assert numbers(await taking) == list(range(5, 10))
+
+
+async def test_f53_a_start_says_that_the_store_does_not_answer(broker: Broker, stream: Streams) -> None:
+    class Hanging(Memory):
+        async def load(self, name: str, stream: str) -> int | None:
+            await asyncio.Event().wait()
+            return await super().load(name, stream)
+
+    name = stream({})
+    async with connected(broker, options=ConnectionOptions(rpc_timeout_s=3.5)) as client:
+        with pytest.raises(errors.OffsetStoreFailed, match=r"could not be loaded: no answer to the offset store"):
+            await client.consumer(name, "first", name="app", offset_store=Hanging())
 
 
 @pytest.mark.parametrize("own_thread", [False, True])
