@@ -96,9 +96,10 @@ class Consumer(ChunkReader, NamedConsumer):
             )
         if self._closed is not None:
             raise self._closed
+        before = self._progress
         await call(self.ref, m.Seek(specification), dead=Closed)
-        if self._progress is not self._cursor.progress:  # else whoever iterates was here first
-            self._progress.left = True
+        before.left = True  # also where whoever iterates was here first, and is in the new place already
+        if self._progress is not self._cursor.progress:
             self._drop_dispatched()
             self._finish_chunk()
             self._enter()

@@ -265,3 +265,33 @@ async def test_a_fetch_that_is_first_in_the_new_place_keeps_what_it_has(monkeypa
         assert seen[20:] == list(range(5, 20))
         await consumer.close()
         await iterating
+
+
+async def test_parallel_handlers_drop_what_waits_also_when_a_fetch_was_first_in_the_new_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = cluster_with()
+    begun: list[int] = []
+    finish = asyncio.Event()
+    async with connected(cluster) as client, await client.consumer("s", "first") as consumer:
+
+        async def handle(message: Message) -> None:
+            begun.append(message.offset)
+            if message.offset < 10:
+                await finish.wait()
+
+        async def late(ref: m.Ref, message: object, dead: type[errors.ActorStreamError]) -> None:
+            old = consumer._progress
+            await call(ref, message, dead)
+            await until(lambda: consumer._progress is not old)
+
+        monkeypatch.setattr("actorstream.consumer.call", late)
+        running = asyncio.create_task(consumer.run(handle, workers=2, max_in_flight=40))
+        await until(lambda: len(begun) == 2 and consumer.position == 20)
+        await consumer.seek(14)
+        finish.set()
+        await until(lambda: consumer.completed == 19)
+        assert begun[:2] == [0, 1]
+        assert sorted(begun[2:]) == list(range(14, 20))
+        await consumer.close()
+        await running
