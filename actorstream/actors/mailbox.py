@@ -151,7 +151,8 @@ class Place:
 class Seek:
     """Told to or asked of a consumer's ref: go on from another place; see `Consumer.seek`. -> None, before it is done.
 
-    A batch that was delivered before may still be acknowledged, which then means nothing.
+    A batch that was delivered before has to be acknowledged all the same, as the next one comes after that; it
+    completes nothing any more.
     """
 
     offset: OffsetLike
