@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from actorstream import offset as offset_module
 from actorstream.actors import messages as m
 from actorstream.actors.calls import call
-from actorstream.actors.coordinator import Activation, Coordination, Decide, Join, Leave, Member
+from actorstream.actors.coordinator import Activation, Coordination, Decide, Join, Member
 from actorstream.actors.membership import Membership
 from actorstream.actors.tree import Gone, Tree
 from actorstream.errors import Closed
@@ -57,11 +57,6 @@ class Group:
             raise Closed(f"the group {self._state.group!r} was never started")
         await call(self._ref, Join(member), dead=Closed)
         return self._ref
-
-    async def leave(self, stream: str) -> None:
-        """Forget the member of a stream."""
-        if self._ref is not None:
-            await call(self._ref, Leave(stream), dead=Closed)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, callback: OnActivation) -> Decide:

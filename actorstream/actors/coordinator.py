@@ -89,16 +89,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Ask: know a member, which is going to subscribe."""
+    """Ask: know a member, which is going to subscribe. It takes the place of one whose partition was deleted."""
 
     member: Member
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """Ask: forget the member of a stream."""
-
-    stream: str
 
 
 @dataclass(slots=True)
@@ -156,9 +149,6 @@ class SacCoordinator(StreamActor):
                     self._tell_deactivated(stream, str(reason) if reason is not None else "closed")
             case Join(member=member):
                 self._state.members[member.membership.stream] = member
-            case Leave(stream=stream):
-                self._cancel(stream)
-                self._state.members.pop(stream, None)
             case _:
                 return super().on_receive(message)
         return None
