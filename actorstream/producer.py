@@ -113,7 +113,7 @@ class Producer(BaseProducer):
         if self._since_yield >= YIELD_EVERY:
             await self._let_others_work(0)
         receipt = self._encoder.receipt(self._outbox, message, publishing_id, filter_value)
-        return receipt if self._offer(receipt) else await self._offer_when_room(receipt)
+        return receipt if self._offer_in_turn(receipt) else await self._offer_when_room(receipt)
 
     def try_send(
         self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
@@ -164,7 +164,7 @@ class Producer(BaseProducer):
         """
         receipt = self._encode_sub_entry(messages, compression, publishing_id)
         await self._let_others_work(receipt.messages)
-        return receipt if self._offer(receipt) else await self._offer_when_room(receipt)
+        return receipt if self._offer_in_turn(receipt) else await self._offer_when_room(receipt)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until every message accepted so far has its outcome; what is sent meanwhile is not waited for.
@@ -276,6 +276,10 @@ class Producer(BaseProducer):
             tell(self._ref, m.Flush())
         return is_first is not None
 
+    def _offer_in_turn(self, receipt: Receipt) -> bool:
+        """`_offer`, unless that would overtake somebody who should not be."""
+        return not self._outbox.room.others_first and self._offer(receipt)
+
     def _would_take(self, receipt: Receipt) -> bool:
         """Whether `_offer` would have it accepted at this moment; raises what that would raise."""
         self._check_open()
@@ -313,7 +317,7 @@ class Producer(BaseProducer):
 
         while left:
             await self._let_others_work(YIELD_EVERY if runs else len(left))
-            if not offer_some():
+            if self._outbox.room.others_first or not offer_some():
                 await when_room(self._outbox, 1, len(left[0]), offer_some, self._options.send_timeout_s)
         return runs
 

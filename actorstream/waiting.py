@@ -29,17 +29,24 @@ async def when_room(
                 try:
                     outbox.check_wait()
                     await turn
-                    if offer():
-                        return
+                    accepted = offer()
                 except BaseException:
-                    room.leave(turn)
+                    room.leave(turn, messages, size, again=again)
                     raise
+                room.turn_over(messages, size, again=again)
+                if accepted:
+                    return
+                if not again and room.is_large(messages, size):
+                    room.overtaken(1)
                 again = True
     except TimeoutError:
         raise OutboxFull(
             f"{room.held} messages ({room.held_bytes} bytes) are unconfirmed, and no room "
             f"came up within {timeout_s:g} s"
         ) from None
+    finally:
+        if again and room.is_large(messages, size):
+            room.overtaken(-1)
 
 
 async def until(outbox: Outbox, condition: Callable[[], bool]) -> None:

@@ -190,7 +190,12 @@ class Outbox:
             raise BrokerAway("there is no connection to the stream's leader at this moment; the message was not sent")
 
     def check_wait(self) -> None:
-        """Raise `OutboxFull` if whoever has found no room is not to wait for it: the broker is away, and so chosen."""
+        """Raise `OutboxFull` if whoever has found no room is not to wait for it: the broker is away, and so chosen.
+
+        Raises:
+            Closed, BrokerAway: as for `offer`.
+        """
+        self._check_open()
         if self._when_away is WhenAway.BUFFER and not self._attached:
             raise OutboxFull(
                 f"{self.room.held} messages ({self.room.held_bytes} bytes) are unconfirmed, and there is no connection "

@@ -28,7 +28,10 @@ class Room:
         self._released_bytes = 0
         self._ended = False
         self._lock = threading.Lock()
-        self._queue: deque[tuple[int, int, LoopFuture[None]]] = deque()
+        self._queue: deque[tuple[int, int, LoopFuture[None], bool]] = deque()
+        self._overtaken = 0
+        self._kept = 0
+        self._kept_bytes = 0
 
     @property
     def held(self) -> int:
@@ -84,6 +87,35 @@ class Room:
         """How many stand in the queue."""
         return len(self._queue)
 
+    @property
+    def others_first(self) -> bool:
+        """Whether somebody who waits should not be overtaken.
+
+        Whoever stands in the queue waits for more room than there is: if those that need less went ahead, there would
+        never be as much. Whoever was overtaken between his turn and his offer is not overtaken twice.
+        """
+        return bool(self._queue) or self._overtaken > 0
+
+    def is_large(self, messages: int, size: int) -> bool:
+        """Whether an entry needs more than the share of one message, and so may be overtaken again and again.
+
+        Room is kept for these alone: to have all take turns would cost those who send in a tight loop most of their
+        rate, and where all need the same, there is always room for whoever is next.
+        """
+        return messages > 1 or size * self.max_messages > self.max_bytes
+
+    def overtaken(self, by: int) -> None:
+        """One more, or one less, of those who wait was overtaken when it was his turn."""
+        with self._lock:
+            self._overtaken += by
+
+    def turn_over(self, messages: int, size: int, *, again: bool) -> None:
+        """Whoever had his turn has used his room, or not: it is not kept any more."""
+        if again and self.is_large(messages, size):
+            with self._lock:
+                self._keep(-messages, -size)
+            self.wake()
+
     def wait(self, messages: int, size: int, *, again: bool = False) -> LoopFuture[None]:
         """A future that is set when it is this one's turn, and there is room for it.
 
@@ -93,18 +125,22 @@ class Room:
         """
         future: LoopFuture[None] = LoopFuture()
         with self._lock:
-            (self._queue.appendleft if again else self._queue.append)((messages, size, future))
+            (self._queue.appendleft if again else self._queue.append)(
+                (messages, size, future, again and self.is_large(messages, size))
+            )
         self.wake()  # room may have come up before we stood in the queue
         return future
 
-    def leave(self, future: LoopFuture[None]) -> None:
+    def leave(self, future: LoopFuture[None], messages: int, size: int, *, again: bool) -> None:
         """Withdraw a `wait` that was not used: whoever is next in the queue may have its room."""
         with self._lock:
-            if not future.done():
-                for entry in self._queue:
-                    if entry[2] is future:
-                        self._queue.remove(entry)
-                        break
+            for entry in () if future.done() else tuple(self._queue):
+                if entry[2] is future:
+                    self._queue.remove(entry)
+                    break
+            else:  # it had its turn
+                if again and self.is_large(messages, size):
+                    self._keep(-messages, -size)
         self.wake()
 
     def wake(self) -> None:
@@ -113,18 +149,28 @@ class Room:
             return
         woken: list[LoopFuture[None]] = []
         with self._lock:
-            queue, held, held_bytes = self._queue, self.held, self.held_bytes
+            # What is kept for whoever was overtaken, and has not offered yet, is not there for others.
+            queue, held, held_bytes = self._queue, self.held + self._kept, self.held_bytes + self._kept_bytes
             while queue and (self._ended or _fits(self, held, held_bytes, queue[0][0], queue[0][1])):
-                messages, size, future = queue.popleft()
+                messages, size, future, is_kept = queue.popleft()
                 held, held_bytes = held + messages, held_bytes + size
+                if is_kept:
+                    self._keep(messages, size)
                 woken.append(future)
         for future in woken:
             future.try_set(None)
 
+    def _keep(self, messages: int, size: int) -> None:
+        self._kept += messages
+        self._kept_bytes += size
+
     def wake_all(self) -> None:
         """Set all of them: something else has happened that they should look at."""
         with self._lock:
-            woken = [future for _, _, future in self._queue]
+            woken = [future for _, _, future, _ in self._queue]
+            for messages, size, _, is_kept in self._queue:
+                if is_kept:
+                    self._keep(messages, size)
             self._queue.clear()
         for future in woken:
             future.try_set(None)

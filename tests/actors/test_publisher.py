@@ -939,6 +939,30 @@ async def bound(seconds: float, work: Any) -> None:
     assert time.monotonic() - begin < seconds
 
 
+async def test_f36_what_needs_much_room_is_not_overtaken_for_ever_by_what_needs_little() -> None:
+    cluster = FakeCluster()
+    cluster.create("s")
+    async with client_of(cluster) as client, await client.producer("s", max_unconfirmed=10) as producer:
+        sending = True
+
+        async def send() -> None:
+            while sending:
+                await producer.send_wait("one")
+
+        async def send_batches() -> None:
+            while sending:
+                await producer.send_batch(["one of many"] * 3)
+
+        others = [asyncio.create_task(send()) for _ in range(6)]
+        others.append(asyncio.create_task(send_batches()))
+        for _ in range(20):
+            await asyncio.wait_for(producer.send_sub_entry(["large"] * 9), 2)
+        sending = False
+        await asyncio.gather(*others)
+        assert producer._outbox.room.waiting == 0
+        assert not producer._outbox.room.others_first
+
+
 @pytest.mark.parametrize("state", ["no leader", "refused", "frozen", "declaring", "cut off", "publishing"])
 async def test_i14_close_is_bounded_in_every_state(state: str) -> None:
     cluster = one_stream()
