@@ -141,11 +141,13 @@ async def test_lag_is_what_is_left_to_read(broker: Broker, stream: Streams, seen
     async with connected(broker) as client:
         telemetry.instrument(client, meter_provider=seen.provider)
         await publish(client, name, numbered(30), chunk=10)
-        async with await client.consumer(name, "first", credit=10) as consumer:
+        async with await client.consumer(name, "first", credit=50) as consumer:
             await take(consumer, 5)
-            await until(lambda: consumer.delivered_chunks == 3, "all chunks are here")
-            # Exact to within the newest chunk, which begins at 20.
-            assert seen.of("actorstream.consumer.lag", messaging_destination_name=name) == 15
+            await until(lambda: consumer.delivered_messages == 30, "all of it is here")
+            # Exact to within the newest chunk.
+            newest = (await client.stream_statistics(name)).committed_chunk_id
+            assert newest >= 20
+            assert seen.of("actorstream.consumer.lag", messaging_destination_name=name) == newest - 5
             await take(consumer, 25)
             assert seen.of("actorstream.consumer.lag", messaging_destination_name=name) == 0
 
@@ -163,14 +165,17 @@ async def test_a_cut_connection_is_counted_and_so_are_the_restarts_after_it(
             assert seen.of("actorstream.connection.count", **by_role) == 1
             assert seen.of("actorstream.connection.lost") is None
             await asyncio.to_thread(broker.management.close_connections, "cut-and-counted-consumer")
-            await until(lambda: seen.of("actorstream.connection.lost") == 1, "the loss is counted")
+            await until(lambda: seen.of("actorstream.connection.lost"), "the loss is counted")
             await producer.send_wait(b"1")
             assert [message.body for message in await take(consumer, 1)] == [b"1"]
-            assert seen.of("actorstream.actor.restarts", actorstream_actor_kind="subscribers") == 1
+            tree = {supervisor.name: supervisor for supervisor in (await client.tree()).children}
+            (shown,) = tree["subscribers"].children
+            assert seen.of("actorstream.actor.restarts", actorstream_actor_kind="subscribers") == shown.restarts >= 1
             assert seen.of("actorstream.actor.restarts", actorstream_actor_kind="publishers") is None
             await until(lambda: seen.of("actorstream.connection.count", **by_role) == 1, "it has another one")
-            ((where, _),) = seen.points("actorstream.connection.lost")
-            assert (where["server.address"], where["error.type"]) == ("localhost", "ConnectionLost")
+            for where, _ in seen.points("actorstream.connection.lost"):
+                assert where["server.address"] == "localhost"
+                assert where["error.type"] in ("ConnectionLost", "ClosedByBroker")
 
 
 async def test_what_was_counted_stays_when_handles_and_clients_are_closed(
