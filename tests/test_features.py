@@ -91,6 +91,7 @@ what happens, as events
 what happens, in the log
 counters of what was confirmed
 a command line
+a performance tool
 metrics through OpenTelemetry
 tracing: a trace goes with a message
 """.strip().splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from actorstream.cli import administering, consuming, describing, publishing
+from actorstream.cli import administering, consuming, describing, perf, publishing
 
 app = typer.Typer(
     name="actorstream",
@@ -14,5 +14,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for part in (publishing, consuming, administering, describing):
+for part in (publishing, consuming, administering, describing, perf):
     part.add_to(app)

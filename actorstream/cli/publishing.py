@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from actorstream.actors.encoding import Body
+from actorstream.actors.receipt import Receipt
 from actorstream.base_producer import BaseProducer
 from actorstream.cli.arguments import parse_pairs
 from actorstream.cli.exits import Exit, one_line
@@ -18,6 +19,7 @@ from actorstream.cli.running import Broker, command, say
 from actorstream.client import Client
 from actorstream.errors import InvalidArgument, NoRoute
 from actorstream.options import ProducerKeywords
+from actorstream.producing import OnConfirm
 from actorstream.routing import HashRouting, KeyRouting
 from actorstream.wire.amqp import Properties
 from actorstream.wire.message import Message
@@ -72,6 +74,13 @@ class Tally:
 
     skipped: int = 0
     not_sent: int = 0
+    is_told: bool = False
+
+    def settled(self, receipt: Receipt) -> None:
+        """A message has its outcome. The first one that failed is told; the others are counted."""
+        if receipt.error is not None and not self.is_told:
+            self.is_told = True
+            say(one_line(receipt.error))
 
     def report(self, producer: BaseProducer) -> Exit:
         """Tell it, in one line."""
@@ -116,6 +125,10 @@ async def publish(
         raise InvalidArgument("the protocol has no filter values in sub-entries: leave out one of the two")
     if super_stream and key is None and key_separator is None:
         raise InvalidArgument("a super stream's partition is chosen by a key: give --key or --key-separator")
+    if super_stream and name and sub_entry_size > 1:
+        raise InvalidArgument(
+            "a run over a super stream is resumed line by line: leave out --name or --sub-entry-size"
+        )  # each partition has come as far as its lines, and what a sub-entry holds is known to one number alone
     if compression != "none" and sub_entry_size == 1:
         raise InvalidArgument("what is compressed are sub-entries: give --sub-entry-size as well, such as 100")
     tally = Tally()
@@ -123,15 +136,16 @@ async def publish(
         confirm_timeout_s=confirm_timeout, sub_entry_size=sub_entry_size, compression=compression
     )
     async with broker.client() as client:
-        producer = await _producer(client, stream, name, routing if super_stream else None, options)
+        by = routing if super_stream else None
+        producer = await _producer(client, stream, name, by, tally.settled, options)
         try:
             async with producer:
                 last = await producer.last_publishing_id() if name else 0
                 async for first, group in _groups(read_lines(file), sub_entry_size):
-                    if first + len(group) - 1 <= last:
-                        tally.skipped += len(group)
-                    else:
-                        await _send(producer, first, group, messages, filter_value, tally)
+                    done = min(max(last - first + 1, 0), len(group))
+                    tally.skipped += done
+                    if group := group[done:]:
+                        await _send(producer, first + done, group, messages, filter_value, tally)
                 await producer.flush()
         finally:
             code = tally.report(producer)
@@ -139,12 +153,13 @@ async def publish(
 
 
 async def _producer(
-    client: Client, stream: str, name: str, routing: By | None, options: ProducerKeywords
+    client: Client, stream: str, name: str, routing: By | None, on_confirm: OnConfirm, options: ProducerKeywords
 ) -> BaseProducer:
     if routing is None:
-        return await client.producer(stream, name=name, **options)
+        return await client.producer(stream, name=name, on_confirm=on_confirm, **options)
     by = {By.HASH: HashRouting, By.KEY: KeyRouting}[routing]
-    return await client.super_stream_producer(stream, routing=by(_key_of), name=name, **options)
+    routed = by(_key_of)
+    return await client.super_stream_producer(stream, routing=routed, name=name, on_confirm=on_confirm, **options)
 
 
 def _key_of(message: Message) -> str:
@@ -153,10 +168,7 @@ def _key_of(message: Message) -> str:
 
 
 async def _groups(lines: AsyncIterator[list[bytes]], size: int) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """The lines in groups of a size, the last one perhaps smaller; each with the number of its first line.
-
-    Groups are the same in every run, whatever comes together: what a sub-entry holds is stored under one number.
-    """
+    """The lines in groups of a size, the last one perhaps smaller; each with the number of its first line."""
     number = 1
     left: list[bytes] = []
     async for some in lines:

@@ -22,7 +22,7 @@ import typer
 from actorstream.cli.exits import Exit, exit_of, one_line
 from actorstream.client import Client
 from actorstream.connecting import connect
-from actorstream.errors import ActorStreamError
+from actorstream.errors import ActorStreamError, Closed
 
 Work = Callable[..., Coroutine[Any, Any, Exit]]
 
@@ -42,14 +42,17 @@ class Broker:
     load_balancer: bool
 
     @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        """A client; its actors have a thread of their own, since files and terminals may block this one."""
+    async def client(self, *, own_thread: bool = True) -> AsyncIterator[Client]:
+        """A client; its actors have a thread of their own, since files and terminals may block this one.
+
+        Without it, they are faster.
+        """
         connecting = connect(
             self.uris,
             tls_ca=self.tls_ca,
             load_balancer_mode=self.load_balancer,
             name="actorstream-cli",
-            own_thread=True,
+            own_thread=own_thread,
         )
         async with connecting as client:
             yield client
@@ -96,18 +99,27 @@ def command(app: typer.Typer, name: str, *, when_interrupted: Exit = Exit.INTERR
 
 def execute(work: Callable[[], Coroutine[Any, Any, Exit]], when_interrupted: Exit) -> int:
     """Run it to its end; the exit code. What is ours, or the system's about files, is told in one line."""
-    # SIGTERM is what a service manager says for Ctrl-C; asyncio turns the latter into a cancellation.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        return asyncio.run(work())
-    except KeyboardInterrupt:
+        return asyncio.run(_until_told(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return when_interrupted
     except BrokenPipeError:  # whoever read our output has had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
     except (ActorStreamError, OSError) as error:
-        say(one_line(error))
-        return exit_of(error)
+        ended_by = error.__cause__ if isinstance(error, Closed) else None
+        why = ended_by if isinstance(ended_by, ActorStreamError) else error
+        say(one_line(why))
+        return exit_of(why)
+
+
+async def _until_told(work: Callable[[], Coroutine[Any, Any, Exit]]) -> Exit:
+    """Take SIGTERM, which a service manager sends, for Ctrl-C: by itself, since a shell's `&` has that one ignored."""
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work()
 
 
 def say(line: str) -> None:

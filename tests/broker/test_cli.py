@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from actorstream import blocking
+from actorstream.cli.measuring import Latencies
 from lab.broker import Broker
 from tests.conftest import Streams
 
@@ -142,9 +143,9 @@ def until_stored(broker: Broker, stream: str, count: int) -> None:
 def test_sub_entries_are_resumed_too(broker: Broker, stream: Streams, compression: str) -> None:
     name = stream({})
     options = ["--name", "import", "--sub-entry-size", "8", "--compression", compression]
-    run(broker, "publish", name, *options, stdin=numbered(1, 24))
+    run(broker, "publish", name, *options, stdin=numbered(1, 20))  # the last one has four
     _, shown = run(broker, "publish", name, *options, stdin=numbered(1, 30))
-    assert shown == "actorstream: 6 confirmed, 0 failed, 24 skipped, which were stored before\n"
+    assert shown == "actorstream: 10 confirmed, 0 failed, 20 skipped, which were stored before\n"
     assert stored(broker, name) == lines_of(numbered(1, 30))
 
 
@@ -173,6 +174,26 @@ def test_a_line_that_cannot_be_sent_is_told_and_the_others_are_sent(broker: Brok
     assert second.startswith("actorstream: line 3: a message of 2097")
     assert last == "actorstream: 2 confirmed, 2 failed"
     assert stored(broker, name) == [b"1", b"2"]
+
+
+def test_a_stream_that_is_deleted_meanwhile_ends_it_with_why(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    with running(broker, "publish", name) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+        until_stored(broker, name, 1)
+        broker.management.delete_stream(name)
+        with contextlib.suppress(BrokenPipeError):
+            while process.poll() is None:  # it learns of it when it has something to publish
+                process.stdin.write(b"more\n")
+                process.stdin.flush()
+                time.sleep(0.05)
+        assert process.stderr is not None
+        shown = process.stderr.read().decode()
+        assert process.returncode == 4, shown
+    assert "stream does not exist" in shown.splitlines()[-1]
+    assert "Traceback" not in shown
 
 
 def test_a_run_with_a_name_ends_at_a_line_that_cannot_be_sent(broker: Broker, stream: Streams) -> None:
@@ -258,6 +279,19 @@ def test_i14_ctrl_c_ends_reading_in_good_order_and_the_offset_is_stored(
         assert read_lines(process, 7) == [f"line {number}" for number in range(7)]
         assert interrupt(process, how) == (0, "", "")
     assert run(broker, "offset", "query", "reader", name)[0] == "6\n"
+
+
+def test_what_a_script_has_started_in_the_background_is_ended_by_sigterm(broker: Broker, stream: Streams) -> None:
+    name = stream({})
+    run(broker, "publish", name, stdin=numbered(0, 0))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `&`
+    try:
+        with running(broker, "consume", name, "--offset", "first") as started:
+            signal.signal(signal.SIGINT, before)
+            assert read_lines(started, 1) == ["line 0"]
+            assert interrupt(started, signal.SIGTERM) == (0, "", "")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_i14_ctrl_c_is_heard_while_messages_keep_coming(broker: Broker, stream: Streams) -> None:
@@ -367,6 +401,53 @@ def test_an_offset_is_resolved_by_a_broker_that_can(newest: Broker, newest_strea
     assert run(newest, "offset", "resolve", name, "next")[0] == "10\n"
 
 
+# Measuring ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], ["--sub-entry-size", "20", "--compression", "lz4", "-y", "2"]])
+def test_a_performance_run_says_what_was_confirmed_and_consumed_and_how_long_it_took(
+    broker: Broker, stream: Streams, tmp_path: Path, options: list[str]
+) -> None:
+    name = stream({})
+    file = tmp_path / "summary.json"
+    timed = ["--rate", "200", "--batch-size", "20", "--size", "100", "--time", "2.5", "--summary-file", str(file)]
+    out, shown = run(broker, "perf", name, *timed, *options)
+    assert shown == ""
+    *lines, last = out.splitlines()
+    assert len(lines) >= 2
+    assert all(re.match(r" *\d+\.\d s  published \d+/s, confirmed \d+/s, consumed \d+/s, ", line) for line in lines)
+    summary = json.loads(file.read_text())
+    bodies = stored(broker, name)
+    assert {len(body) for body in bodies} == {100}
+    assert summary["confirmed"] == summary["published"] == len(bodies) <= 200 * 2.5 + 20
+    assert summary["consumed"] == len(bodies) * summary["settings"]["consumers"]
+    assert summary["confirmed_per_s"] == pytest.approx(len(bodies) / summary["seconds"], rel=0.01)
+    for latencies in (summary["confirm_latency_ms"], summary["latency_ms"]):
+        assert 0 < latencies["p50"] <= latencies["p95"] <= latencies["p99"] < 30_000
+    assert last.startswith(f"summary  {len(bodies)} confirmed (")
+
+
+def test_ctrl_c_ends_a_performance_run_with_its_summary_and_the_stream_that_was_made_is_deleted(broker: Broker) -> None:
+    before = broker.management.streams("actorstream-perf-")  # of runs that were killed
+    with running(broker, "perf", "--rate", "100") as process:
+        assert read_lines(process, 1) != [""]
+        code, out, shown = interrupt(process)
+    assert (code, shown) == (0, "")
+    assert out.splitlines()[-1].startswith("summary  ")
+    assert broker.management.streams("actorstream-perf-") == before
+
+
+def test_percentiles_are_those_of_the_messages_to_within_two_percent() -> None:
+    latencies = Latencies()
+    assert latencies.percentile(50) is None
+    for milliseconds in range(1, 1001):
+        latencies.add(milliseconds / 1000)
+    for percent in (50, 95, 99, 100):
+        assert latencies.percentile(percent) == pytest.approx(percent / 100, rel=0.02)
+    latencies.add(5.0, messages=9_000)
+    assert latencies.percentile(50) == pytest.approx(5.0, rel=0.02)
+
+
 # What is wrong --------------------------------------------------------------------------------------------------------
 
 
@@ -382,6 +463,7 @@ def test_an_offset_is_resolved_by_a_broker_that_can(newest: Broker, newest_strea
         (["publish", "S", "--compression", "lz4"], 2, "give --sub-entry-size as well"),
         (["publish", "S", "--sub-entry-size", "9", "--compression", "rar"], 2, "a compression is one of"),
         (["publish", "S", "--sub-entry-size", "9", "--filter-value", "v"], 2, "no filter values in sub-entries"),
+        (["publish", "S", "--super-stream", "-k", "a", "--name", "n", "--sub-entry-size", "2"], 2, "line by line"),
         (["publish", "nowhere"], 4, "stream does not exist"),
         (["consume", "S", "--offset", "yesterday"], 2, "an offset is first, last, next, a number, or a moment"),
         (["consume", "S", "--offset", "2025-01-31T12:00:00"], 2, "a timestamp needs a time zone"),
@@ -391,6 +473,9 @@ def test_an_offset_is_resolved_by_a_broker_that_can(newest: Broker, newest_strea
         (["consume", "S", "--filter", "v", "-e"], 2, "--filter and --until-end exclude each other"),
         (["consume", "S", "--single-active"], 2, "a single active consumer has a name"),
         (["consume", "nowhere"], 4, "stream does not exist"),
+        (["perf", "S", "--size", "7"], 2, "a message has 8 bytes at least"),
+        (["perf", "S", "-x", "0", "-y", "0"], 2, "one publisher or one consumer is needed"),
+        (["perf", "nowhere", "-z", "1"], 4, "stream does not exist"),
         (["create", "S2", "--max-age", "soon"], 2, "an age is a number with s, m, h or d"),
         (["create", "S2", "--max-length", "big"], 2, "a size is bytes as an integer"),
         (["super-create", "S2", "--partitions", "2", "--binding-key", "a"], 2, "not both"),
