@@ -62,6 +62,11 @@ class PartitionProducers:
                 raise Closed(f"partition {producer.stream!r} cannot be published to any more") from producer._closed
         return producers
 
+    def ended(self, partitions: Iterable[str]) -> set[str]:
+        """Which of these had a producer that has ended: the partition was deleted, or may not be written to."""
+        known = self._by_partition
+        return {name for name in partitions if name in known and not known[name]._is_open}
+
     async def have(self, partitions: Iterable[str]) -> None:
         """Start those of these partitions that are missing, or have ended; they are attached later on."""
         known = self._by_partition

@@ -70,6 +70,7 @@ class SuperStreamProducer(BaseProducer):
         self._producers = PartitionProducers(make, client._begin, self._partition_gone)
         self._wanted: tuple[str, ...] = ()
         self._following: asyncio.Task[None] | None = None
+        self._renewed_at: dict[str, float] = {}
 
     @property
     def super_stream(self) -> str:
@@ -308,13 +309,22 @@ class SuperStreamProducer(BaseProducer):
 
     async def _follow(self) -> None:
         """Use the newest partitions; what cannot be followed is raised by the next `send`."""
-        while self._is_open and self._wanted != self._table.partitions:
+        while self._is_open and (self._wanted != self._table.partitions or self._renewable()):
+            self._renewed_at |= dict.fromkeys(self._producers.ended(self._wanted), self._loop.time())
             try:
                 await self._use(self._wanted)
                 await self._producers.close_all_but(self._table.partitions)
             except ActorStreamError as error:
                 self._outlet.refusal = error
                 return
+
+    def _renewable(self) -> set[str]:
+        """Partitions that are there although their producers have ended: deleted and made anew between two looks.
+
+        One that ends again, since it may not be written to perhaps, has its next chance after the time of a look.
+        """
+        due = self._loop.time() - self._options.refresh_s
+        return {name for name in self._producers.ended(self._wanted) if self._renewed_at.get(name, due) <= due}
 
     # End ----------------------------------------------------------------------------------------------------------
 

@@ -658,6 +658,31 @@ async def test_f45_a_partition_that_is_deleted_ends_for_itself_alone(
             assert producer.confirmed == 2 * len(KEYS)
 
 
+async def test_f42_f45_a_partition_that_is_made_anew_between_two_looks_is_followed(
+    broker: Broker, client: Client, stream: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of partitions is the same before and after; only the producer of one of them has ended."""
+    name = stream()
+    await client.create_super_stream(name, partitions=3)
+    async with await client.super_stream_producer(
+        name, routing=HashRouting(text), on_partitions_changed=OnPartitionsChanged.FOLLOW, refresh_s=2
+    ) as producer:
+        await (await producer.send_batch(KEYS))
+        monkeypatch.setattr("actorstream.super_stream_producer.tell", lambda *_: False)  # nobody asks for a look
+        old = producer._producers.all[1]
+        await client.delete_stream(f"{name}-1")
+        await until(lambda: not old._is_open, "its producer has ended")
+        await client.create_stream(f"{name}-1")
+        await asyncio.to_thread(broker.management.add_partition, name, f"{name}-1", "1", 1)
+        await until(lambda: not producer._producers.ended(producer.partitions), "it has another one")
+        await (await producer.send_batch(KEYS))
+        assert producer.partitions == tuple(f"{name}-{index}" for index in range(3))
+    after = spread(name, 3)
+    assert await content(client, name) == {
+        partition: keys if partition == f"{name}-1" else [*keys, *keys] for partition, keys in after.items()
+    }
+
+
 async def test_f45_a_new_binding_is_noticed_by_key_routing(broker: Broker, client: Client, stream: Streams) -> None:
     name = stream()
     await client.create_super_stream(name, binding_keys=["a", "b"])
