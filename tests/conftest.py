@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import threading
 import time
 import uuid
@@ -53,6 +54,12 @@ hypothesis.settings.load_profile("ci" if CI else "default")
 
 def pytest_report_header() -> str:
     return f"actorstream: {'compiled' if wire.compiled else 'interpreted'}, {Path(wire.__file__).parent}"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start: where a shell ignores it, as for what it runs in the background,
+    they would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
