@@ -159,7 +159,7 @@ async def _write(producer: Producer, load: Load, meter: Meter, stop: asyncio.Eve
     due = time.monotonic()
     try:
         while not stop.is_set():
-            body = time.time_ns().to_bytes(STAMP, "big") + padding
+            body = time.monotonic_ns().to_bytes(STAMP, "big") + padding
             await sent.put((await producer.send_batch([body] * load.batch_size), time.monotonic()))
             meter.published(load.batch_size)
             if load.rate:
@@ -189,7 +189,7 @@ async def _settle(sent: asyncio.Queue[tuple[BatchReceipt, float] | None], meter:
 
 async def _read(reader: Consumer, meter: Meter) -> None:
     async for batch in reader.batches():
-        now = time.time_ns()
+        now = time.monotonic_ns()
         step = max(len(batch) // SAMPLES, 1)
         meter.consumed(len(batch))
         for start in range(0, len(batch), step):
