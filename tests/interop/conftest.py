@@ -143,8 +143,9 @@ def peer(broker: Broker) -> Peer:
     return Peer(broker)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jvm() -> Iterator[Jvm]:
+    """A process for each module: members of groups, which the Java client takes long to close, hold up no other one."""
     process = have(Jvm)
     yield process
     process.close()
