@@ -231,7 +231,7 @@ async def test_f45_a_change_while_a_removed_partition_takes_its_time_to_close_is
         cluster.drop(c.Publish)
         receipt = await producer.send("2")
         bindings = cluster.super_streams["ss"]
-        cluster.super_streams["ss"] = bindings[:2]
+        cluster.super_streams["ss"] = bindings[:2]  # unbound only: its stream is there, and confirms nothing
         await until(lambda: producer.partitions == ("ss-0", "ss-1"))
         assert not receipt.done, "the removed one waits for its confirm"
         cluster.super_streams["ss"] = bindings

@@ -8,6 +8,7 @@ that a change that happens while it is away is a change too. What becomes of key
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,9 +24,21 @@ from actorstream.actors.runtime import StreamActor, Timer
 from actorstream.errors import ActorStreamError, Closed, ConnectionLost, StreamDoesNotExist
 from actorstream.routing import Ask, Routes, RoutingTable
 from actorstream.wire import commands as c
+from actorstream.wire.constants import ResponseCode
 
 JITTER = 0.2
 """Many clients should not look in step: each pause is longer or shorter by up to this part of it."""
+
+# A broker that starts serves before it has all its bindings again: RabbitMQ 4.0.5 was seen to list no partition for the
+# first 0.3 s after a kill, and all of them then. What it lists is believed when it has been the same for a while.
+FIRST_S = 0.1
+"""For so long, where nothing is known yet: a part of the partitions would send keys to wrong ones."""
+NONE_S = 1.0
+"""For so long, where nothing is known yet and none is listed."""
+FEWER_S = 5.0
+"""For so long, where partitions are missing that there were, although their streams exist."""
+AGAIN_S = 0.1
+"""The pause before it is asked again."""
 
 
 @dataclass(slots=True)
@@ -136,12 +149,11 @@ class SuperStreamRouter(StreamActor):
         So does a super stream that is gone, and then there is no next one.
         """
         state = self._state
-        response = await call(self._locator, m.Administer(c.Partitions(state.super_stream), repeatable=True))
-        assert isinstance(response, c.PartitionsResponse)
-        if not response.streams:
+        listed = await self._believed()
+        if not listed:
             raise StreamDoesNotExist(f"{state.super_stream!r} has no partitions: it is no super stream")
         state.routes.clear()
-        before, state.partitions = state.partitions, response.streams
+        before, state.partitions = state.partitions, listed
         if before:
             self._tell_looked(before)
         state.ready.try_set(None)
@@ -152,6 +164,36 @@ class SuperStreamRouter(StreamActor):
         else:
             pause = state.refresh_s * random.uniform(1 - JITTER, 1 + JITTER)
             self._next_look = self.call_later(pause, m.RefreshPartitions())
+
+    async def _believed(self) -> tuple[str, ...]:
+        """The partitions, in order, as the broker lists them for long enough to be believed."""
+        now = asyncio.get_running_loop().time
+        listed, since = await self._list(), now()
+        while not await self._believable(listed, now() - since):
+            await asyncio.sleep(AGAIN_S)
+            before, listed = listed, await self._list()
+            if listed != before:
+                since = now()
+        return listed
+
+    async def _list(self) -> tuple[str, ...]:
+        command = c.Partitions(self._state.super_stream)
+        try:
+            response = await call(self._locator, m.Administer(command, repeatable=True))
+        except StreamDoesNotExist:
+            return ()
+        assert isinstance(response, c.PartitionsResponse)
+        return response.streams
+
+    async def _believable(self, listed: tuple[str, ...], unchanged_s: float) -> bool:
+        known = self._state.partitions
+        if not known:
+            return unchanged_s >= (FIRST_S if listed else NONE_S)
+        missing = tuple([name for name in known if name not in listed])
+        if not missing or unchanged_s >= FEWER_S:
+            return True
+        states: dict[str, m.StreamState] = await call(self._locator, m.Metadata(missing))
+        return all(state.code == ResponseCode.STREAM_DOES_NOT_EXIST for state in states.values())
 
     def _tell_looked(self, before: tuple[str, ...]) -> None:
         partitions = self._state.partitions
@@ -179,15 +221,24 @@ class SuperStreamRouter(StreamActor):
 
     async def _ask_route(self, key: str, reply: LoopFuture[tuple[str, ...]]) -> None:
         try:
-            command = c.Route(key, self._state.super_stream)
-            response = await call(self._locator, m.Administer(command, repeatable=True))
+            streams: tuple[str, ...] = ()
+            with contextlib.suppress(StreamDoesNotExist):
+                streams = await self._routed(key)
+            if not streams:  # perhaps of a broker that does not know its bindings yet
+                await self._believed()
+                streams = await self._routed(key)
         except ActorStreamError as error:
             reply.try_set_exception(error)  # whoever asked decides; the partitions are looked at all the same
         else:
-            assert isinstance(response, c.RouteResponse)
-            self._state.routes.put(key, response.streams)
-            reply.try_set(response.streams)
+            self._state.routes.put(key, streams)
+            reply.try_set(streams)
         del self._asked[key]  # not when it is cancelled, perhaps before it began: `on_stop` answers then
+
+    async def _routed(self, key: str) -> tuple[str, ...]:
+        command = c.Route(key, self._state.super_stream)
+        response = await call(self._locator, m.Administer(command, repeatable=True))
+        assert isinstance(response, c.RouteResponse)
+        return response.streams
 
     # Publishing, for a user's actors --------------------------------------------------------------------------------
 

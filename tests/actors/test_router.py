@@ -14,7 +14,7 @@ import pykka
 import pytest
 
 from actorstream import Client, HashRouting, KeyRouting, Node, OnPartitionsChanged, SuperStreamProducer, events
-from actorstream.actors import messages as m
+from actorstream.actors import messages as m, router
 from actorstream.actors.calls import call
 from actorstream.actors.mailbox import Publish, PublishBatch, Published
 from actorstream.actors.runtime import ask
@@ -54,10 +54,12 @@ def add(cluster: FakeCluster, key: str, partition: str) -> None:
 
 
 @asynccontextmanager
-async def producing(cluster: FakeCluster, **given: Any) -> AsyncIterator[tuple[Client, SuperStreamProducer]]:
+async def producing(
+    cluster: FakeCluster, rpc_timeout_s: float = 0.2, **given: Any
+) -> AsyncIterator[tuple[Client, SuperStreamProducer]]:
     options: dict[str, Any] = {"routing": HashRouting(text), "refresh_s": 0.02, **given}
     async with (
-        client_of(cluster, rpc_timeout_s=0.2) as client,
+        client_of(cluster, rpc_timeout_s=rpc_timeout_s) as client,
         await client.super_stream_producer("ss", **options) as producer,
     ):
         yield client, producer
@@ -74,8 +76,8 @@ class Inbox:
 
 
 async def router_of(client: Client) -> Node:
-    (router,) = await find(client, "SuperStreamRouter")
-    return router
+    (found,) = await find(client, "SuperStreamRouter")
+    return found
 
 
 async def changes(client: Client) -> AsyncIterator[events.PartitionsChanged]:
@@ -100,6 +102,8 @@ async def test_f45_the_router_looks_again_and_again_and_tells_what_changed() -> 
         assert (event.super_stream, event.partitions) == ("ss", ("ss-0", "ss-1", "ss-2", "ss-3"))
         assert (event.added, event.removed) == (("ss-3",), ())
         cluster.super_streams["ss"] = cluster.super_streams["ss"][:1]
+        for partition in ("ss-1", "ss-2", "ss-3"):
+            cluster.delete(partition)
         event = await anext(told)
         assert (event.partitions, event.removed) == (("ss-0",), ("ss-1", "ss-2", "ss-3"))
         assert producer.partitions == ("ss-0", "ss-1", "ss-2")
@@ -116,6 +120,72 @@ async def test_f45_another_order_is_a_change() -> None:
         event = await looking
         assert (event.added, event.removed) == ((), ())
         await until(lambda: producer.partitions == ("ss-2", "ss-1", "ss-0"))
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a broker says is believed sooner."""
+    monkeypatch.setattr(router, "FEWER_S", 0.3)
+    monkeypatch.setattr(router, "NONE_S", 0.3)
+
+
+@pytest.mark.parametrize("listed", [0, 1, None])
+async def test_f45_partitions_that_a_starting_broker_does_not_list_yet_are_not_gone(listed: int | None) -> None:
+    """None: it does not even know that there is such a super stream."""
+    cluster = made()
+    bindings = cluster.super_streams["ss"]
+    async with producing(cluster, on_partitions_changed=OnPartitionsChanged.FOLLOW) as (client, producer):
+        told = asyncio.ensure_future(anext(changes(client)))
+        await asyncio.sleep(0)
+        if listed is None:
+            del cluster.super_streams["ss"]
+        else:
+            cluster.super_streams["ss"] = bindings[:listed]
+        looks = len(cluster.heard(c.Partitions))
+        await until(lambda: len(cluster.heard(c.Partitions)) > looks + 3)
+        cluster.super_streams["ss"] = bindings
+        looks = len(cluster.heard(c.Partitions))
+        await until(lambda: len(cluster.heard(c.Partitions)) > looks + 3)
+        await producer.send_batch([str(number) for number in range(30)])
+        await producer.flush(5)
+        assert not told.done()
+        assert producer.partitions == ("ss-0", "ss-1", "ss-2")
+        assert (await router_of(client)).restarts == 0
+        told.cancel()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_f45_partitions_that_are_unbound_for_long_enough_are_gone() -> None:
+    cluster = made()
+    async with producing(cluster, on_partitions_changed=OnPartitionsChanged.FOLLOW) as (_, producer):
+        cluster.super_streams["ss"] = cluster.super_streams["ss"][:1]
+        await until(lambda: producer.partitions == ("ss-0",))
+        del cluster.super_streams["ss"]
+        await until(lambda: producer._closed is not None)
+
+
+async def test_f45_a_start_waits_until_a_starting_broker_lists_all_partitions() -> None:
+    cluster = made()
+    bindings = cluster.super_streams["ss"]
+    cluster.super_streams["ss"] = ()
+    async with client_of(cluster) as client:
+        starting = asyncio.create_task(client.super_stream_producer("ss", routing=in_turn))
+        await until(lambda: len(cluster.heard(c.Partitions)) > 1)
+        cluster.super_streams["ss"] = bindings[:1]
+        looks = len(cluster.heard(c.Partitions))
+        await until(lambda: len(cluster.heard(c.Partitions)) > looks)
+        cluster.super_streams["ss"] = bindings
+        async with await starting as producer:
+            assert producer.partitions == ("ss-0", "ss-1", "ss-2")
+
+
+async def test_f41_what_is_no_super_stream_is_told_at_the_start() -> None:
+    cluster = made()
+    cluster.super_streams["empty"] = ()
+    async with client_of(cluster) as client:
+        for name in ("empty", "nothing"):
+            with pytest.raises(StreamDoesNotExist, match="no super stream"):
+                await client.super_stream_producer(name, routing=in_turn)
 
 
 async def test_a_look_that_is_asked_for_does_not_wait_for_its_time() -> None:
@@ -176,6 +246,8 @@ async def test_f41_a_super_stream_that_is_gone_ends_the_producer_with_its_reason
     async with producing(cluster) as (_, producer):
         await producer.send_wait("a")
         del cluster.super_streams["ss"]
+        for partition in producer.partitions:
+            cluster.delete(partition)
         await until(lambda: producer._closed is not None)
         with pytest.raises(Closed) as caught:
             await producer.send("a")
@@ -243,6 +315,18 @@ async def test_an_old_broker_has_super_streams_although_it_cannot_make_them() ->
 # Routes
 
 
+async def test_f45_a_route_of_a_starting_broker_is_asked_for_again() -> None:
+    cluster = made([("a", "ss-a"), ("b", "ss-b")])
+    async with producing(cluster, routing=KeyRouting(text), refresh_s=600) as (_, producer):
+        bindings, cluster.super_streams["ss"] = cluster.super_streams["ss"], ()
+        sending = asyncio.create_task(producer.send("a"))
+        looks = len(cluster.heard(c.Partitions))
+        await until(lambda: len(cluster.heard(c.Partitions)) > looks + 1)
+        cluster.super_streams["ss"] = bindings
+        await (await sending)
+    assert cluster.bodies("ss-a") == [b"a"]
+
+
 async def test_a_route_is_asked_for_once_however_many_want_it() -> None:
     cluster = made([("a", "ss-a"), ("b", "ss-b")])
     async with producing(cluster, routing=KeyRouting(text), refresh_s=600) as (client, producer):
@@ -277,12 +361,13 @@ async def test_a_route_that_no_broker_tells_is_an_error_of_that_message_alone() 
 async def test_f83_a_message_that_waits_for_a_route_has_an_outcome_when_the_router_fails() -> None:
     cluster = made([("a", "ss-a"), ("b", "ss-b")])
     inbox = Inbox()
-    async with producing(cluster, routing=KeyRouting(text), refresh_s=600) as (client, producer):
+    async with producing(cluster, 1, routing=KeyRouting(text), refresh_s=600) as (client, producer):
         asked = cluster.hold(c.Route)
         refusing = cluster.respond(c.Partitions, code=15)
         looks = len(cluster.heard(c.Partitions))
         producer.ref.tell(m.RefreshPartitions())
-        await until(lambda: len(cluster.heard(c.Partitions)) > looks + 2)  # so that the look gives up first
+        # The look insists as long as a request for a route does: it gives up first, being well under way before.
+        await until(lambda: len(cluster.heard(c.Partitions)) > looks + 6)
         producer.ref.tell(Publish("a", reply_to=inbox, context=1))
         producer.ref.tell(PublishBatch(["a", "b"], reply_to=inbox, context=2))
         await until(lambda: asked.waiting)
@@ -290,7 +375,7 @@ async def test_f83_a_message_that_waits_for_a_route_has_an_outcome_when_the_rout
         refusing.cancel()
         await until(lambda: len(inbox.told) == 2, 3)
         assert [message.context for message in inbox.told] == [1, 2]
-        assert all(isinstance(message.error, ConnectionLost) for message in inbox.told)
+        assert [type(message.error) for message in inbox.told] == [ConnectionLost, ConnectionLost]
         asked.release()
         await asyncio.wait_for(ask(producer.ref, Publish("a")), 5)
 

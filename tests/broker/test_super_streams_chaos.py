@@ -219,3 +219,20 @@ async def test_f01_a_broker_that_is_killed_under_load_loses_and_repeats_nothing(
             [number * PARTITIONS + index for number in range(len(receipts))]
             for index, receipts in enumerate(load.receipts)
         ]
+
+
+async def test_f45_a_producer_that_starts_while_the_broker_starts_has_all_partitions(
+    chaos: Broker, chaos_stream: Streams
+) -> None:
+    """RabbitMQ serves before it has all bindings again."""
+    target = chaos_stream()
+    async with actorstream.connect(chaos.uri) as client:
+        await client.create_super_stream(target, partitions=PARTITIONS)
+        await asyncio.to_thread(chaos.kill)
+        starting = asyncio.create_task(client.super_stream_producer(target, routing=by_number, start_timeout_s=60))
+        await asyncio.to_thread(chaos.start)
+        async with await starting as producer:
+            assert len(producer.partitions) == PARTITIONS
+            await producer.send_batch([str(number) for number in range(30)])
+            await producer.flush(20)
+        assert await content(client, target) == expected(30)
