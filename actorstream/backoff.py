@@ -20,7 +20,9 @@ class BackoffPolicy:
         base_s: upper bound of the second pause (the first is 0).
         factor: what the bound is multiplied by from one pause to the next.
         cap_s: the bound never exceeds this.
-        stable_s: whoever was up for as long starts again with a pause of 0.
+        stable_s: whoever was up for as long starts again with a pause of 0. By default, for as long as `cap_s`: tries
+            that follow each other in this way are no closer together than those after the longest pause, so that
+            nobody has to be made wait who loses what he had a few seconds after another outage.
 
     Raises:
         InvalidArgument: base_s or stable_s below 0, factor below 1, cap_s below base_s.
@@ -29,7 +31,7 @@ class BackoffPolicy:
     base_s: float = 0.05
     factor: float = 2.0
     cap_s: float = 10.0
-    stable_s: float = 30.0
+    stable_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.base_s >= 0:
@@ -38,7 +40,7 @@ class BackoffPolicy:
             raise InvalidArgument(f"factor is a number from 1, not {self.factor!r}")
         if not self.cap_s >= self.base_s:
             raise InvalidArgument(f"cap_s is at least base_s ({self.base_s!r}), not {self.cap_s!r}")
-        if not self.stable_s >= 0:
+        if self.stable_s is not None and not self.stable_s >= 0:
             raise InvalidArgument(f"stable_s is a number of seconds from 0, not {self.stable_s!r}")
 
 
@@ -55,6 +57,7 @@ class Backoff:
         self._attempts = 0
         self._bound = policy.base_s
         self._up_since: float | None = None
+        self._stable_s = policy.cap_s if policy.stable_s is None else policy.stable_s
 
     @property
     def attempts(self) -> int:
@@ -72,12 +75,16 @@ class Backoff:
         return delay
 
     def succeeded(self, now: float) -> None:
-        """A try worked at `now` (monotonic seconds). That alone resets nothing: it has to last."""
-        self._up_since = now
+        """A try worked at `now` (monotonic seconds). That alone resets nothing: it has to last.
+
+        Of several that work at the same time, the first counts: what it shows has lasted longest.
+        """
+        if self._up_since is None:
+            self._up_since = now
 
     def failed(self, now: float) -> None:
         """What had worked ended at `now`; after `stable_s` or more, this is a new outage, and counting starts again."""
-        if self._up_since is not None and now - self._up_since >= self._policy.stable_s:
+        if self._up_since is not None and now - self._up_since >= self._stable_s:
             self.reset()
         self._up_since = None
 

@@ -66,6 +66,30 @@ def test_a_success_resets_only_when_it_lasted() -> None:
     assert backoff.next_delay() == 0.0
 
 
+def test_what_outlived_the_longest_pause_is_stable() -> None:
+    backoff = Backoff(BackoffPolicy(base_s=0.5, cap_s=4.0), Highest())
+    delays = []
+    for outage in range(5):
+        delays += [backoff.next_delay() for _ in range(3)]
+        backoff.succeeded(now=100.0 * outage)
+        backoff.failed(now=100.0 * outage + 4.0)
+
+    assert delays == [0.0, 0.5, 1.0] * 5
+    backoff.next_delay()
+    backoff.succeeded(now=1000.0)
+    backoff.failed(now=1003.9)
+    assert backoff.next_delay() > 0.0
+
+
+def test_another_success_does_not_make_the_first_one_younger() -> None:
+    backoff = Backoff(BackoffPolicy(base_s=1.0, stable_s=30.0), Highest())
+    backoff.next_delay()
+    for now in (100.0, 120.0, 129.0):
+        backoff.succeeded(now)
+    backoff.failed(now=130.0)
+    assert backoff.next_delay() == 0.0
+
+
 def test_failing_to_come_up_for_long_is_not_being_stable() -> None:
     backoff = Backoff(BackoffPolicy(base_s=1.0, stable_s=30.0), Highest())
     backoff.succeeded(now=0.0)

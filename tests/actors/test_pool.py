@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from actorstream import BackoffPolicy, Client, Endpoint
+from actorstream import BackoffPolicy, Client, ConnectionOptions, Endpoint
 from actorstream.actors import messages as m, pool as pool_module
 from actorstream.actors.calls import call
 from actorstream.actors.pool import CONSUMING, CONTROL, IDS, PUBLISHING, EntityIds, Pool, _Gate, lease
@@ -127,6 +127,20 @@ def test_a_connection_that_was_stable_begins_a_new_count() -> None:
     one.failed(now, now + 31.0, 0.0)
 
     assert one.until == now + 31.0
+
+
+def test_a_broker_that_is_lost_again_some_seconds_after_an_outage_is_tried_at_once() -> None:
+    one, now = _Gate(Backoff(ConnectionOptions().backoff, random.Random(1))), 100.0
+    for _ in range(10):
+        for _ in range(5):
+            one.failed(now, now, 0.0)
+            now = one.until + 0.1
+        one.backoff.succeeded(now)
+        one.backoff.succeeded(now + 1.9)  # another connection to the same broker
+        now += 2.0
+        one.failed(now - 2.0, now, 0.0)
+        assert one.until == now
+        now += 0.1
 
 
 def test_f87_a_refused_log_in_is_not_repeated_soon() -> None:
