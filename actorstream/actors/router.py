@@ -167,13 +167,13 @@ class SuperStreamRouter(StreamActor):
 
     async def _believed(self) -> tuple[str, ...]:
         """The partitions, in order, as the broker lists them for long enough to be believed."""
-        now = asyncio.get_running_loop().time
-        listed, since = await self._list(), now()
-        while not await self._believable(listed, now() - since):
+        clock = asyncio.get_running_loop().time
+        listed, since = await self._list(), clock()
+        while not await self._believable(listed, clock() - since):
             await asyncio.sleep(AGAIN_S)
             before, listed = listed, await self._list()
             if listed != before:
-                since = now()
+                since = clock()
         return listed
 
     async def _list(self) -> tuple[str, ...]:
