@@ -1,9 +1,8 @@
 """Who knows where streams live: metadata, and every request that any broker can answer, over control connections.
 
 A healthy broker may take seconds over Metadata while it has not noticed yet that another one is dead, so a query that
-is not answered at once is asked of a second broker too, and the first answer counts. Whoever looks for a stream's
-leader waits in one place: one query at a time asks for all streams that are wanted, however many publishers and
-subscribers lost them at once, and nobody has to poll for himself.
+is not answered at once is asked of a second broker too, and the first answer counts. Those who wait for a stream's
+leader do so in its `Search`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from actorstream.actors import messages as m
@@ -19,6 +17,7 @@ from actorstream.actors.calls import call
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.pool import CONTROL
 from actorstream.actors.runtime import StreamActor
+from actorstream.actors.search import POLL_CAP_S, POLL_FACTOR, POLL_FIRST_S, Search
 from actorstream.errors import (
     ActorStreamError,
     ConnectionLost,
@@ -33,45 +32,35 @@ from actorstream.wire.constants import ResponseCode
 
 T = TypeVar("T")
 
-POLL_FIRST_S = 0.02
-POLL_CAP_S = 0.5
-WANTED_S = 30.0
-"""How long one question for a leader waits; who asked may be gone, and who is not asks again, with a reason to show."""
-SETTLED = (ResponseCode.STREAM_DOES_NOT_EXIST, ResponseCode.ACCESS_REFUSED)
-"""What a metadata query says of a stream that waiting does not change."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A stream whose leader somebody waits for."""
-
-    members: LoopFuture[m.Members]
-    until: float
-
 
 class Locator(StreamActor):
     """The actor; see the module. It answers `WhereIs`, `Metadata`, `Administer` and `StoreOffset` when it can."""
 
-    def __init__(self, *, seeds: Sequence[Endpoint], options: ConnectionOptions, pool: m.Ref) -> None:
+    def __init__(
+        self,
+        *,
+        seeds: Sequence[Endpoint],
+        options: ConnectionOptions,
+        pool: m.Ref,
+        refused_at: Callable[[Endpoint], float],
+    ) -> None:
         super().__init__()
         self._options = options
         self._pool = pool
         self._known = list(dict.fromkeys(seeds))
         self._failed_at: dict[Endpoint, float] = {}
         self._current: Endpoint | None = None
-        self._wanted: dict[str, _Wanted] = {}
-        self._wanted_more = asyncio.Event()
-        self._resolver: asyncio.Task[None] | None = None
+        self._search = Search(metadata=self._metadata, refused_at=refused_at, reach=self._open, spawn=self.spawn)
 
     def describe(self) -> dict[str, object]:
         """What the tree shows of it."""
-        return {"broker": str(self._current or ""), "brokers": len(self._known), "looking_for": len(self._wanted)}
+        return {"broker": str(self._current or ""), "brokers": len(self._known), "looking_for": len(self._search)}
 
     def on_receive(self, message: object) -> object:
         """Handle one message of `messages`, section "To the Locator"; the answers are futures."""
         match message:
-            case m.WhereIs(stream=stream):
-                return self._where_is(stream)
+            case m.WhereIs():
+                return self._search.ask(message)
             case m.Metadata(streams=streams):
                 return self._later(self._metadata(streams))
             case m.Administer(command=command, repeatable=repeatable):
@@ -85,16 +74,11 @@ class Locator(StreamActor):
 
     def on_stop(self) -> None:
         """Nobody is left waiting for an answer that will not come."""
-        self._fail_wanted(ConnectionLost("the client was closed"))
+        self._search.fail(ConnectionLost("the client was closed"))
 
     def on_failure(self, *_: object) -> None:
         """The next incarnation starts without those who waited: they ask again."""
-        self._fail_wanted(StreamNotAvailable("the locator failed"))
-
-    def _fail_wanted(self, error: ActorStreamError) -> None:
-        wanted, self._wanted = self._wanted, {}
-        for one in wanted.values():
-            one.members.try_set_exception(error)
+        self._search.fail(StreamNotAvailable("the locator failed"))
 
     def _later(self, work: Coroutine[Any, Any, Any]) -> LoopFuture[Any]:
         """Answer when the work is done, and take the next message meanwhile."""
@@ -113,59 +97,6 @@ class Locator(StreamActor):
         return reply
 
     # Where streams live -------------------------------------------------------------------------------------------
-
-    def _where_is(self, stream: str) -> LoopFuture[m.Members]:
-        wanted = self._wanted.get(stream)
-        if wanted is None:
-            wanted = self._wanted[stream] = _Wanted(LoopFuture(), asyncio.get_running_loop().time() + WANTED_S)
-            self._wanted_more.set()
-            if self._resolver is None or self._resolver.done():
-                self._resolver = self.spawn(self._resolve_wanted())
-        return wanted.members
-
-    async def _resolve_wanted(self) -> None:
-        """Ask for all wanted streams together until each has a leader or is known not to exist."""
-        poll = POLL_FIRST_S
-        while self._wanted:
-            self._wanted_more.clear()
-            trouble: ActorStreamError | None = None
-            states: dict[str, m.StreamState] = {}
-            try:
-                states = await self._metadata(tuple(self._wanted))
-            except ActorStreamError as error:
-                if not error.retryable:  # a log-in that was refused, for example: those who wait have to hear of it
-                    self._fail_wanted(error)
-                    return
-                trouble = error
-            progress = [self._resolve(stream, state) for stream, state in states.items()]
-            self._give_up_some(trouble)
-            poll = POLL_FIRST_S if any(progress) else min(poll * 1.6, POLL_CAP_S)
-            if self._wanted and not self._wanted_more.is_set():
-                # Many clients lose a leader at the same moment: they should not ask in step.
-                await _wait(self._wanted_more.wait(), poll * random.uniform(0.5, 1.0))
-
-    def _resolve(self, stream: str, state: m.StreamState) -> bool:
-        wanted = self._wanted.get(stream)
-        if wanted is None:
-            return False
-        if state.code == ResponseCode.OK and state.leader is not None:
-            wanted.members.try_set(m.Members(state.leader, state.replicas))
-        elif state.code in SETTLED:
-            wanted.members.try_set_exception(response_error(state.code, f"stream {stream!r}"))
-        else:
-            return False
-        del self._wanted[stream]
-        return True
-
-    def _give_up_some(self, trouble: ActorStreamError | None) -> None:
-        """Tell those who have waited long why, and so learn who still wants to know: they ask again."""
-        now = asyncio.get_running_loop().time()
-        for stream, wanted in tuple(self._wanted.items()):
-            if wanted.until <= now:
-                del self._wanted[stream]
-                wanted.members.try_set_exception(
-                    trouble or StreamNotAvailable(f"stream {stream!r} has had no leader for {WANTED_S:g} s")
-                )
 
     async def _metadata(self, streams: tuple[str, ...]) -> dict[str, m.StreamState]:
         response = await self._ask_any(c.Metadata(streams), repeatable=True)
@@ -263,7 +194,7 @@ class Locator(StreamActor):
                             raise
                         last = error
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                    pause = min(pause * 1.6, POLL_CAP_S)
+                    pause = min(pause * POLL_FACTOR, POLL_CAP_S)
         except TimeoutError:
             raise last from None
 
@@ -329,10 +260,3 @@ def describe(command: c.Command) -> str:
         (value for name in ("stream", "super_stream", "name") if (value := getattr(command, name, None))), None
     )
     return type(command).__name__ + (f" {about!r}" if about else "")
-
-
-async def _wait(awaitable: Coroutine[Any, Any, object], seconds: float) -> None:
-    try:
-        await asyncio.wait_for(awaitable, seconds)
-    except TimeoutError:
-        return

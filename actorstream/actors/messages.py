@@ -30,9 +30,16 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class WhereIs:
-    """Ask: the members of a stream, as soon as it has a leader. -> `Members`. Raises StreamDoesNotExist."""
+    """Ask: the members of a stream, as soon as it has a leader that is worth going to. -> `Members`.
+
+    Raises StreamDoesNotExist; and, when that takes long, why, for the one who asks to ask again.
+
+    `any_member`: one that is not the leader will do, too. `other_than`: the leader that is known, and may be lost.
+    """
 
     stream: str
+    any_member: bool = False
+    other_than: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ class _Line:
     since: float
     ids: EntityIds = field(default_factory=EntityIds)
     retired: bool = False
+    came_up: bool = False
     lost_credit: int = 0
 
     def serves(self, wanted: m.Lease) -> bool:
@@ -139,6 +140,13 @@ class _Gate:
     backoff: Backoff
     failed_at: float = -math.inf
     until: float = -math.inf
+    refused_at: float = -math.inf
+    """When an attempt last failed; -inf if one has worked since."""
+
+    def worked(self, now: float) -> None:
+        """A connection has come up."""
+        self.backoff.succeeded(now)
+        self.refused_at = -math.inf
 
     def failed(self, since: float, now: float, least_s: float) -> None:
         """A connection that was begun at `since` has ended; the next attempt waits, `least_s` seconds at least."""
@@ -160,6 +168,11 @@ class PoolState:
     def roles(self) -> list[str]:
         """The role of each connection that is there, or being made; for any thread."""
         return [line.role for line in list(self.lines.values())]
+
+    def refused_at(self, endpoint: Endpoint) -> float:
+        """When a broker could last not be reached, in the loop's time; -inf if it could ever since, or never tried."""
+        gate = self.gates.get(endpoint)
+        return -math.inf if gate is None else gate.refused_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +236,8 @@ class Pool(StreamActor):
                 self._state.was_up = True
                 if (line := self._state.lines.get(name)) is not None:
                     line.accepts = frozenset({endpoint})
-                    self._gate(line.endpoint).backoff.succeeded(asyncio.get_running_loop().time())
+                    line.came_up = True
+                    self._gate(line.endpoint).worked(asyncio.get_running_loop().time())
             case _CloseIfIdle(name=name):
                 line = self._state.lines.get(name)
                 if line is not None and not len(line.ids):
@@ -306,4 +320,7 @@ class Pool(StreamActor):
         if line is not None:  # not closed by us
             refused = isinstance(reason, ResponseError) or isinstance(getattr(reason, "__cause__", None), ResponseError)
             now = asyncio.get_running_loop().time()
-            self._gate(line.endpoint).failed(line.since, now, REFUSED_DELAY_S if refused else 0.0)
+            gate = self._gate(line.endpoint)
+            gate.failed(line.since, now, REFUSED_DELAY_S if refused else 0.0)
+            if not line.came_up and isinstance(reason, ActorStreamError) and reason.retryable:
+                gate.refused_at = now

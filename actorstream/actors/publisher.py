@@ -24,6 +24,7 @@ from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Publish, PublishBatch
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.pool import PUBLISHING, lease, next_attachment
+from actorstream.actors.reaching import reach_leader
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.runtime import Down, Retry, StreamActor, ask
 from actorstream.errors import (
@@ -122,7 +123,7 @@ class Publisher(StreamActor):
         slot = await lease(self._pool, members.leader, PUBLISHING)
         self._slot, self._slot_is_ours = slot, True
         self._attachment = next_attachment()
-        negotiated: m.Negotiated = await ask(slot.connection, m.Open())
+        negotiated = await reach_leader(slot.connection, self._stream, members.leader, self._locator)
         self.monitor(slot.connection)
         self._frame_max = self._outbox.frame_max = negotiated.frame_max
         self._outbox.negotiated = negotiated

@@ -21,6 +21,7 @@ from actorstream.actors.cursor import CreditLedger, Delivery
 from actorstream.actors.desk import CarryOut
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.pool import CONSUMING, lease, next_attachment
+from actorstream.actors.reaching import reach_leader, reach_member
 from actorstream.actors.runtime import Again, Down, Fatal, Retry, StreamActor, ask
 from actorstream.actors.subscriber_state import EMPTY, StreamExtent, SubscriberState
 from actorstream.errors import (
@@ -100,13 +101,17 @@ class Subscriber(StreamActor):
     async def _attach(self) -> None:
         """Find a member, compare the cursor with the stream, subscribe."""
         self._doing = "waiting for a member"
-        members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
+        members: m.Members = await ask(self._locator, m.WhereIs(self._stream, any_member=not self._needs_leader))
         endpoint = members.leader if self._needs_leader else choose(members, self._state.tried)
         # Behind a load balancer, which picks the broker, any member will do, unless it has to be the leader.
         as_good = () if self._needs_leader else (members.leader, *members.replicas)
         self._doing = f"attaching to {endpoint}"
         slot = self._slot = await lease(self._pool, endpoint, CONSUMING, as_good)
-        negotiated: m.Negotiated = await ask(slot.connection, m.Open())
+        if self._needs_leader:
+            negotiated = await reach_leader(slot.connection, self._stream, endpoint, self._locator)
+        else:
+            is_last = self._state.tried.issuperset((members.leader, *members.replicas))
+            negotiated = await reach_member(slot.connection, endpoint, is_last=is_last)
         endpoint = negotiated.endpoint  # behind a load balancer it may be another member
         slot = self._slot = replace(slot, endpoint=endpoint)
         self._on_leader = endpoint == members.leader

@@ -117,7 +117,7 @@ class Tree:
         self._pool = pool = await self._start(self._root, ChildSpec(name="pool", factory=make_pool))
 
         def make_locator() -> StreamActor:
-            return Locator(seeds=seeds, options=options, pool=pool)
+            return Locator(seeds=seeds, options=options, pool=pool, refused_at=self._connections.refused_at)
 
         self.locator = await self._start(self._root, ChildSpec(name="locator", factory=make_locator))
         await self._start(self._root, ChildSpec(name="watchdog", factory=lambda: Watchdog(emit=emit)))

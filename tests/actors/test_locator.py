@@ -8,9 +8,9 @@ import time
 import pytest
 
 from actorstream import Client, Endpoint, connect
-from actorstream.actors import locator as locator_module, messages as m
+from actorstream.actors import messages as m, search as search_module
 from actorstream.actors.calls import call
-from actorstream.actors.locator import Locator
+from actorstream.actors.search import Search
 from actorstream.errors import (
     AuthenticationFailure,
     ConnectFailed,
@@ -99,7 +99,7 @@ async def test_i15_polling_for_a_leader_slows_down_and_does_not_delay_other_stre
 
 
 async def test_a_question_for_a_leader_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locator_module, "WANTED_S", 0.1)
+    monkeypatch.setattr(search_module, "WANTED_S", 0.1)
     cluster = FakeCluster()
     cluster.create("s")
     cluster.move_leader("s", None)
@@ -111,7 +111,7 @@ async def test_a_question_for_a_leader_does_not_wait_for_ever(monkeypatch: pytes
 
 
 async def test_a_question_that_no_broker_can_answer_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locator_module, "WANTED_S", 0.1)
+    monkeypatch.setattr(search_module, "WANTED_S", 0.1)
     cluster = FakeCluster()
     cluster.create("s")
     async with client_of(cluster, rpc_timeout_s=0.2) as client:
@@ -312,17 +312,17 @@ async def test_f15_a_leader_with_a_name_that_only_the_cluster_knows_is_named_in_
 async def test_a_locator_that_crashed_is_back_and_who_waited_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = FakeCluster()
     cluster.create("s")
-    resolve = Locator._resolve
+    answer = Search._answer
     crashes = 0
 
-    def crash(self: Locator, stream: str, state: m.StreamState) -> bool:
+    def crash(self: Search, question: m.WhereIs, states: dict[str, m.StreamState]) -> bool:
         nonlocal crashes
         crashes += 1
         if crashes == 1:
             raise ValueError("a bug")
-        return resolve(self, stream, state)
+        return answer(self, question, states)
 
-    monkeypatch.setattr(Locator, "_resolve", crash)
+    monkeypatch.setattr(Search, "_answer", crash)
     async with client_of(cluster) as client, await client.producer("s") as producer:
         await producer.send_wait(b"x")
         assert (await find(client, "Locator"))[0].restarts == 1

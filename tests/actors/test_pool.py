@@ -247,6 +247,13 @@ async def test_a_lease_that_is_cancelled_gives_its_slot_back() -> None:
         await slots_are(client, 1)
 
 
+async def twelve_attempts(cluster: FakeCluster) -> float:
+    """Seconds until so many more connections were tried."""
+    before, begin = len(cluster.network.attempts), time.monotonic()
+    await until(lambda: len(cluster.network.attempts) >= before + 12)
+    return time.monotonic() - begin
+
+
 async def test_i15_a_broker_that_is_away_is_tried_in_a_rhythm_however_many_ask() -> None:
     cluster = FakeCluster()
     cluster.create("s")
@@ -254,13 +261,11 @@ async def test_i15_a_broker_that_is_away_is_tried_in_a_rhythm_however_many_ask()
     async with client_of(cluster, backoff=slow) as client:
         producers = await asyncio.gather(*(client.producer("s") for _ in range(50)))
         cluster.node(0).stop()
-        before = len(cluster.network.attempts)
-        await asyncio.sleep(1.0)
-        attempts = len(cluster.network.attempts) - before
+        took = await twelve_attempts(cluster)
         cluster.node(0).start()
         await asyncio.gather(*(producer.send_wait(b"x") for producer in producers))
 
-    assert 5 <= attempts <= 60, "one connection is tried at a time, about every 0.05 s"
+    assert took > 0.2, "one connection is tried at a time, about every 0.05 s"
 
 
 async def test_i15_a_broker_that_drops_everybody_is_not_stormed() -> None:
@@ -270,14 +275,12 @@ async def test_i15_a_broker_that_drops_everybody_is_not_stormed() -> None:
     async with client_of(cluster, backoff=slow) as client:
         producers = await asyncio.gather(*(client.producer("s") for _ in range(50)))
         dropping = cluster.script.disconnect(c.DeclarePublisher)
-        before = len(cluster.network.attempts)
         next(peer for peer in cluster.connections() if peer.publishers).drop()
-        await asyncio.sleep(1.0)
-        attempts = len(cluster.network.attempts) - before
+        took = await twelve_attempts(cluster)
         dropping.cancel()
         await asyncio.gather(*(producer.send_wait(b"x") for producer in producers))
 
-    assert 5 <= attempts <= 60
+    assert took > 0.2
 
 
 async def test_a_pool_that_crashed_knows_its_connections_and_closes_idle_ones(monkeypatch: pytest.MonkeyPatch) -> None:
