@@ -125,16 +125,25 @@ class Cursor:
 
 
 class CreditLedger:
-    """Credit of one subscription: granted - delivered == what the broker may still send. One credit is one chunk."""
+    """Credit of one subscription: granted - delivered == what the broker may still send. One credit is one chunk.
 
-    __slots__ = ("delivered", "granted", "held", "paused", "returned")
+    What is done is granted again in portions, of a quarter of the initial credit: each is a frame, a system call here,
+    and somebody who wakes up at the other end. Since RabbitMQ 3.12, a broker that has sent all it may does nothing
+    until it has more than half of the initial credit again: what comes to less is held until it is enough, and given
+    at once then. What is held when no more comes has to be granted, too, after a moment (`grant`): only a grant tells
+    whether the broker still knows the subscription.
+    """
+
+    __slots__ = ("_limit", "_portion", "delivered", "granted", "held", "paused", "returned")
 
     def __init__(self, initial: int) -> None:
+        self._limit = initial // 2
+        self._portion = (initial + 2) // 4
         self.granted = initial
         self.delivered = 0
         self.returned = 0
         self.held = 0
-        """Chunks that are done while the consumer pauses: their credit goes back when it resumes."""
+        """Chunks that are done and not granted again: too few yet, or all of them while the consumer pauses."""
         self.paused = False
 
     @property
@@ -155,7 +164,10 @@ class CreditLedger:
         """So many chunks are done; returns the credit to grant now."""
         self.returned += count
         self.held += count
-        return self._grant()
+        outstanding = self.outstanding
+        if outstanding + self.held <= self._limit or (outstanding > self._limit and self.held < self._portion):
+            return 0
+        return self.grant()
 
     def pause(self) -> None:
         """Stop granting; what the broker may still send goes on arriving."""
@@ -164,9 +176,10 @@ class CreditLedger:
     def resume(self) -> int:
         """Grant again; returns the credit to grant now."""
         self.paused = False
-        return self._grant()
+        return self.grant()
 
-    def _grant(self) -> int:
+    def grant(self) -> int:
+        """Hold nothing back any longer, unless it pauses; returns the credit to grant now."""
         if self.paused:
             return 0
         count, self.held = self.held, 0

@@ -7,14 +7,14 @@ chunk is used up.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from actorstream.wire.message import Message
 
 if TYPE_CHECKING:
     from actorstream.actors.gate import Gate
 
-NOTHING = -1
+NOTHING: Final = -1
 """No offset."""
 
 

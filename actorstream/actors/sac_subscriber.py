@@ -141,7 +141,7 @@ class SacSubscriber(Subscriber):
             return
         # It was on its way when the broker let go of us: whoever is active next reads it. Its credit counts.
         self._ledger.deliver()
-        self._grant(self._ledger.give_back(1))
+        self._give_back(1)
 
     @property
     def _may_grant(self) -> bool:

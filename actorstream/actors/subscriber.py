@@ -46,6 +46,13 @@ from actorstream.wire.constants import ResponseCode
 BROKEN_CHUNK_TRIES = 3
 """How often a chunk is fetched again that cannot be decoded, before the consumer has to hear of it (F63)."""
 
+GRANT_WITHIN_S = 0.25
+"""How long credit may be held back that does not come to a portion."""
+
+
+class _TimeToGrant:
+    """What is held back has been so for long enough."""
+
 
 class Subscriber(StreamActor):
     """The actor; see the module."""
@@ -70,6 +77,7 @@ class Subscriber(StreamActor):
         self._slot: m.Slot | None = None
         self._attachment = -1
         self._ledger = CreditLedger(options.credit)
+        self._grant_timer = False
         self._on_leader = False
         self._wanted = 0
         self._last_chunk_id = EMPTY
@@ -86,6 +94,7 @@ class Subscriber(StreamActor):
             "position": self._state.cursor.progress.position,
             "completed": self._state.cursor.progress.completed,
             "credit_outstanding": self._ledger.outstanding,
+            "credit_held": self._ledger.held,
             "chunks_in_hand": self._ledger.in_hand,
             "chunks": self._state.chunks,
             "records": self._state.records,
@@ -283,7 +292,10 @@ class Subscriber(StreamActor):
                 self._on_delivered(message)
             case m.ChunksDone(attachment=attachment, count=count):
                 if attachment == self._attachment:
-                    self._grant(self._ledger.give_back(count))
+                    self._give_back(count)
+            case _TimeToGrant():
+                self._grant_timer = False
+                self._grant(self._ledger.grant())
             case m.Seek(specification=specification):
                 self._state.cursor.restart(specification)
                 # A subscription has one beginning: the next incarnation makes another one, and this one's is taken back
@@ -400,6 +412,12 @@ class Subscriber(StreamActor):
     def _resume_granting(self) -> None:
         if self._may_grant:
             self._grant(self._ledger.resume())
+
+    def _give_back(self, count: int) -> None:
+        self._grant(self._ledger.give_back(count))
+        if self._ledger.held and not self._ledger.paused and not self._grant_timer:
+            self._grant_timer = True
+            self.call_later(GRANT_WITHIN_S, _TimeToGrant())
 
     def _grant(self, count: int) -> None:
         if count and self._slot is not None:
