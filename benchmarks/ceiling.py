@@ -98,9 +98,10 @@ class Connection:
         return found
 
 
-def read_chunks(task: Task, take: Callable[[bytes], int]) -> None:
+def read_chunks(task: Task, take: Callable[[bytes], int]) -> Outcome:
     """Read a stream until `take`, which gets each Deliver frame and tells its records, has had `task.count` of them."""
     with Connection(task.host, task.port) as connection:
+        begin = start()
         connection.ask(c.Subscribe(0, task.stream, offset.first(), CREDIT))
         credit = c.encode(c.Credit(0, 1))
         left = task.count
@@ -109,6 +110,7 @@ def read_chunks(task: Task, take: Callable[[bytes], int]) -> None:
                 assert _KEY.unpack_from(frame)[0] == _DELIVER
                 left -= take(frame)
                 connection.send(credit)
+        return seconds(begin)
 
 
 def publish_all(task: Task) -> Outcome:
@@ -164,9 +166,7 @@ def feed(task: Task) -> Outcome:
 
 def count_all(task: Task) -> Outcome:
     """Read every chunk, and of each one nothing but how many records it holds."""
-    begin = start()
-    read_chunks(task, lambda frame: int(_COUNT.unpack_from(frame, _RECORDS_AT)[0]))
-    return seconds(begin)
+    return read_chunks(task, lambda frame: int(_COUNT.unpack_from(frame, _RECORDS_AT)[0]))
 
 
 def read_bodies(task: Task) -> list[bytes]:

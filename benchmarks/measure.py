@@ -32,7 +32,7 @@ class Amounts:
 
     rounds: int = 5
     publish: int = 100_000
-    consume: int = 300_000
+    consume: int = 1_000_000
     wait: int = 1_000
     latency_s: float = 4.0
     steady_s: float = 3.0
@@ -46,7 +46,7 @@ class Amounts:
 QUICK = Amounts(
     rounds=1,
     publish=20_000,
-    consume=40_000,
+    consume=100_000,
     wait=200,
     latency_s=1.0,
     steady_s=1.0,

@@ -31,6 +31,12 @@ async def _producer(client: actorstream.Client, task: Task) -> actorstream.Produ
     return await client.producer(task.stream, max_unconfirmed=WINDOW)
 
 
+async def _connect_to_consume(client: actorstream.Client, task: Task) -> None:
+    """Have the connection that consumers share: it is kept for a while when nobody is left on it."""
+    async with await client.consumer(task.stream, "next"):
+        pass
+
+
 async def publish_send(task: Task) -> Outcome:
     """`send` for each message, and all of them confirmed."""
     messages = bodies(task.count, task.size)
@@ -75,6 +81,7 @@ async def consume_iter(task: Task) -> Outcome:
     sample: list[bytes] = []
     count = size = 0
     async with actorstream.connect(task.uri) as client:
+        await _connect_to_consume(client, task)
         begin = start()
         async with await client.consumer(task.stream, "first") as consumer:
             async for message in consumer:
@@ -95,6 +102,7 @@ async def consume_batches(task: Task) -> Outcome:
     sample: list[bytes] = []
     count = size = 0
     async with actorstream.connect(task.uri) as client:
+        await _connect_to_consume(client, task)
         begin = start()
         async with await client.consumer(task.stream, "first") as consumer:
             async for batch in consumer.batches():
