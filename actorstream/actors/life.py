@@ -25,7 +25,7 @@ from actorstream.actors.belongings import GRACE_S, Belongings, put_away, wait
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.home import Home, TimerHandle
 from actorstream.actors.place import Fenced, Place, Stop, settle, settle_error
-from actorstream.actors.reasons import Shutdown, as_answer, as_exception
+from actorstream.actors.reasons import Shutdown, as_answer, as_exception, forget_frames
 
 logger = logging.getLogger("actorstream.actors")
 
@@ -260,6 +260,7 @@ class Life:
             if self._killer is not None:
                 self._killer.cancel()
             self.belongings.release(self._reason)
+            forget_frames(self._reason)
             self._place.ended(self, self._reason)
 
     async def _hook(self, hook: Callable[[], object]) -> None:

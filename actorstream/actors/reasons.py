@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 
 import pykka
@@ -101,3 +102,23 @@ def as_exception(error: BaseException, who: str) -> Exception:
     wrapped = RuntimeError(f"{type(error).__name__} in {who}")
     wrapped.__cause__ = error
     return wrapped
+
+
+_WITHOUT_FRAMES = (ActorStreamError, Retry, Fatal, Again, OSError, asyncio.CancelledError)
+
+
+def forget_frames(reason: BaseException | None) -> None:
+    """Let an error of ours, and what it came from, keep no frames any more.
+
+    Whoever keeps an event keeps its reason, and would keep with it, through the frames, all that had to do with a
+    connection that is gone. Where a bug was is another matter: an error that is not ours keeps its traceback.
+    """
+    seen: set[int] = set()
+    left = [reason]
+    while left:
+        error = left.pop()
+        if error is None or id(error) in seen or not isinstance(error, _WITHOUT_FRAMES):
+            continue
+        seen.add(id(error))
+        error.__traceback__ = None
+        left += [error.__cause__, error.__context__, cause_of(error)]
