@@ -51,6 +51,8 @@ class Backoff:
     a jitter of a few per cent would leave them in step (F18).
     """
 
+    __slots__ = ("_attempts", "_bound", "_policy", "_rng", "_stable_s", "_up_since")
+
     def __init__(self, policy: BackoffPolicy, rng: random.Random | None = None) -> None:
         self._policy = policy
         self._rng = rng or random.Random()

@@ -168,8 +168,10 @@ class ConsumerFactory(HandleFactory):
 
     def _consumers_named(self, name: str, stream: str, *, single_active: bool) -> list[Consumer]:
         """The consumers of a stream that have this name, all of them on their way out; unless they may share it."""
+        if not name:
+            return []
         consumers = [one for one in self._handles if isinstance(one, Consumer)]
-        namesakes = [one for one in consumers if name and (one.name, one.stream) == (name, stream)]
+        namesakes = [one for one in consumers if (one.name, one.stream) == (name, stream)]
         if single_active and all(one.single_active for one in namesakes):
             return []
         if any(one._is_open for one in namesakes):  # noqa: SLF001

@@ -20,6 +20,7 @@ from actorstream.actors.tree import Tree
 from actorstream.base_producer import YIELD_EVERY, BaseProducer
 from actorstream.compression import Compression, parse as parse_compression
 from actorstream.errors import ActorStreamError, Closed, InvalidArgument, Unconfirmed
+from actorstream.handles import on_gone
 from actorstream.options import ProducerOptions
 from actorstream.waiting import until, when_room
 
@@ -221,12 +222,7 @@ class Producer(BaseProducer):
 
     # Inside -------------------------------------------------------------------------------------------------------
 
-    async def _start(
-        self,
-        tree: Tree,
-        child: str,
-        gone: Callable[[Producer, LoopFuture[None], BaseException | None], None],
-    ) -> None:
+    async def _start(self, tree: Tree, child: str) -> None:
         """Start the actor."""
         self._ref = await tree.start_publisher(
             child,
@@ -234,8 +230,11 @@ class Producer(BaseProducer):
             self._options,
             self._outbox,
             self._ready,
-            lambda reason: gone(self, self._ready, reason),
+            self._actor_gone,
         )
+
+    def _actor_gone(self, reason: BaseException | None) -> None:
+        on_gone(self, self._ready, reason)
 
     async def _attached(self) -> None:
         """Wait until the actor has been attached for the first time; raises why it never will be."""

@@ -152,8 +152,10 @@ class ProducerFactory(HandleFactory):
             if one is not producer:
                 with contextlib.suppress(PublisherFenced):  # told to whoever closes that one
                     await one.close()  # one that waits for confirms would use the ids that this one counts on from
-        await producer._start(self._grown, self._handles[producer], on_gone)  # noqa: SLF001 - likewise
+        await producer._start(self._grown, self._handles[producer])  # noqa: SLF001 - likewise
 
     def _namesakes(self, name: str, stream: str) -> list[Producer]:
+        if not name:
+            return []
         producers = [one for one in self._handles if isinstance(one, Producer)]
-        return [one for one in producers if name and (one.name, one.stream) == (name, stream)]
+        return [one for one in producers if (one.name, one.stream) == (name, stream)]

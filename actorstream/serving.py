@@ -30,10 +30,12 @@ logger = logging.getLogger("actorstream.serving")
 class OnLoop:
     """Carries requests out in tasks on the loop that it was made on; called from any thread."""
 
+    __slots__ = ("_loop", "_tasks", "_work")
+
     def __init__(self, work: Callable[[Any], Coroutine[Any, Any, object]]) -> None:
         self._work = work
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: dict[asyncio.Task[object], None] = {}  # each consumer has one, and an empty set is larger
 
     def __call__(self, request: object) -> LoopFuture[Any]:
         """Begin; the answer comes when it is done."""
@@ -46,10 +48,10 @@ class OnLoop:
 
     def _begin(self, request: object, answer: LoopFuture[Any]) -> None:
         task = self._loop.create_task(self._work(request))
-        self._tasks.add(task)
+        self._tasks[task] = None
 
         def ended(task: asyncio.Task[object]) -> None:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
             if task.cancelled():
                 answer.try_set_exception(Closed("the client was closed meanwhile"))
             elif (error := task.exception()) is not None:
@@ -70,6 +72,8 @@ class OnLoop:
 
 class ConsumerService:
     """A consumer's side of `mailbox.ConsumerRequest`."""
+
+    __slots__ = ("_consumer",)
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer

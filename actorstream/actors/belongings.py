@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pykka
 
@@ -34,41 +34,52 @@ class Down:
     reason: BaseException | None
 
 
+class Owner(Protocol):
+    """Whose belongings these are: `life.Life`."""
+
+    def tell(self, message: object) -> None:
+        """Tell this incarnation, and no later one."""
+
+    def leave(self, reason: BaseException | None, *, raised: bool = False) -> None:
+        """A task has failed."""
+
+
 class Timer:
     """A message that an actor has told itself for later; see `StreamActor.call_later`."""
 
-    __slots__ = ("_handle", "_message", "_tell", "_timers")
+    __slots__ = ("_belongings", "_handle", "_message")
 
-    def __init__(
-        self, clock: Clock, delay: float, message: object, tell: Callable[[object], None], timers: set[Timer]
-    ) -> None:
+    def __init__(self, clock: Clock, delay: float, message: object, belongings: Belongings) -> None:
         self._message = message
-        self._tell = tell
-        self._timers = timers
-        timers.add(self)
+        self._belongings = belongings
         self._handle: TimerHandle = clock.call_later(max(delay, 0.0), self._fire)
 
     def cancel(self) -> None:
         """Take it back; harmless when it was told already."""
-        self._timers.discard(self)
+        self._belongings.forget_timer(self)
         self._handle.cancel()
 
     def _fire(self) -> None:
-        self._timers.discard(self)
-        self._tell(self._message)
+        self._belongings.forget_timer(self)
+        self._belongings.owner.tell(self._message)
 
 
 class Belongings:
-    """See the module. `place` is the owner's, `tell` reaches this incarnation only, `failed` gets a task's failure."""
+    """See the module. `place` is the owner's.
 
-    def __init__(self, place: Place, tell: Callable[[object], None], failed: Callable[[BaseException], None]) -> None:
+    Each kind has its set only while there is one of it: three empty sets take more than the rest of an actor's life,
+    and of actors there may be thousands.
+    """
+
+    __slots__ = ("_monitored", "_place", "_promised", "_released", "_tasks", "_timers", "owner")
+
+    def __init__(self, place: Place, owner: Owner) -> None:
+        self.owner = owner
         self._place = place
-        self._tell = tell
-        self._failed = failed
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._timers: set[Timer] = set()
+        self._tasks: set[asyncio.Task[Any]] | None = None
+        self._timers: set[Timer] | None = None
         self._monitored: dict[str, Place] = {}
-        self._promised: set[pykka.Future[Any]] = set()
+        self._promised: set[pykka.Future[Any]] | None = None
         self._released = False
 
     def spawn(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
@@ -77,19 +88,33 @@ class Belongings:
         if self._released:
             task.cancel()
         else:
+            if self._tasks is None:
+                self._tasks = set()
             self._tasks.add(task)
             task.add_done_callback(self._task_done)
         return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        if self._tasks is not None:
+            self._tasks.discard(task)
+            self._tasks = self._tasks or None
         # One that was cancelled was cancelled by whoever has the task; that is no failure.
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed(error)
+            self.owner.leave(error, raised=True)
 
     def set_timer(self, clock: Clock, delay: float, message: object) -> Timer:
         """Tell the owner `message` after `delay` seconds."""
-        return Timer(clock, delay, message, self._tell, self._timers)
+        timer = Timer(clock, delay, message, self)
+        if self._timers is None:
+            self._timers = set()
+        self._timers.add(timer)
+        return timer
+
+    def forget_timer(self, timer: Timer) -> None:
+        """It was told, or taken back."""
+        if self._timers is not None:
+            self._timers.discard(timer)
+            self._timers = self._timers or None
 
     def monitor(self, ref: pykka.ActorRef[Any], loop: asyncio.AbstractEventLoop) -> None:
         """Tell the owner `Down` when the current incarnation of `ref` ends, or at once."""
@@ -98,12 +123,12 @@ class Belongings:
         if not isinstance(place, Place) or not place.runs_on(loop):
             raise InvalidArgument(f"only actors of this runtime and loop can be monitored, not {ref}")
         self._monitored[ref.actor_urn] = place
+        place.watch(self)
 
-        def down(generation: int, reason: BaseException | None) -> None:
-            self._monitored.pop(ref.actor_urn, None)
-            self._tell(Down(ref, generation, reason))
-
-        place.watch(self, down)
+    def gone(self, place: Place, generation: int, reason: BaseException | None) -> None:
+        """See `place.Watcher`."""
+        self._monitored.pop(place.urn, None)
+        self.owner.tell(Down(place.ref, generation, reason))
 
     def demonitor(self, ref: pykka.ActorRef[Any]) -> None:
         """Undo `monitor`."""
@@ -113,10 +138,13 @@ class Belongings:
 
     def promise(self, reply: pykka.Future[Any], result: LoopFuture[Any]) -> None:
         """Answer `reply` with what `result` will be, or with why the owner ended before."""
+        if self._promised is None:
+            self._promised = set()
         self._promised.add(reply)
 
         def keep(future: LoopFuture[Any]) -> None:
-            self._promised.discard(reply)
+            if self._promised is not None:
+                self._promised.discard(reply)
             try:
                 settle(reply, future.get(timeout=0))
             except BaseException as error:  # noqa: BLE001 - it belongs to the asker
@@ -126,17 +154,17 @@ class Belongings:
 
     async def put_away(self, clock: Clock) -> None:
         """Cancel timers and tasks, and wait for the tasks, but not for ever."""
-        for timer in tuple(self._timers):
+        for timer in tuple(self._timers or ()):
             timer.cancel()
-        await put_away(clock, self._tasks)
+        await put_away(clock, self._tasks or set())
 
     def release(self, reason: BaseException | None) -> None:
         """The owner has ended: let go of all that is left, and break what was promised."""
         self._released = True
         for place in self._monitored.values():
             place.unwatch(self)
-        promised, self._promised = self._promised, set()
-        for reply in promised:
+        promised, self._promised = self._promised, None
+        for reply in promised or ():
             settle_error(reply, as_answer(reason, self._place.path))
 
 

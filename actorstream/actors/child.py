@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from actorstream.actors.belongings import Timer
 from actorstream.actors.future import LoopFuture
@@ -60,16 +61,41 @@ class StartNow:
     child: Child
 
 
+class Parent(Protocol):
+    """The supervisor, as its children see it."""
+
+    def tell_self(self, message: object) -> None:
+        """Take a message of a child, in turn."""
+
+    def child_started(self, child: Child) -> None:
+        """An incarnation is running."""
+
+
 class Child:
     """See the module. Its end is told to the supervisor as a message, so that it is judged between two others.
 
     Attributes:
         dynamic: whether it was added by `StartChild`, and does not come back with the supervisor's next incarnation.
         stopping: whether its current incarnation was told to stop; its end is no failure then.
-        removed: settled when it is gone for good.
         removal: set when it shall be removed as soon as it is down; holds the reason.
         retry_at: when it is started again (the clock's seconds); None when it does not wait for that.
     """
+
+    __slots__ = (
+        "_down",
+        "_end_is_told",
+        "_parent",
+        "_removed",
+        "_timer",
+        "backoff",
+        "dynamic",
+        "place",
+        "removal",
+        "retry_at",
+        "spec",
+        "stopping",
+        "window",
+    )
 
     def __init__(
         self,
@@ -79,8 +105,7 @@ class Child:
         dynamic: bool,
         policy: BackoffPolicy,
         rng: random.Random,
-        tell: Callable[[object], None],
-        started: Callable[[Child], None],
+        parent: Parent,
     ) -> None:
         self.spec = spec
         self.place = place
@@ -88,17 +113,23 @@ class Child:
         self.backoff = Backoff(spec.backoff or policy, rng)
         self.window = None if spec.intensity is None else IntensityWindow(spec.intensity)
         self.stopping = False
-        self.removed: LoopFuture[bool] = LoopFuture()
         self.removal: tuple[BaseException | None] | None = None
         self.retry_at: float | None = None
         self._timer: Timer | None = None
         self._end_is_told = False
         self._down: asyncio.Future[None] | None = None
-        self._tell = tell
+        self._removed: LoopFuture[bool] | None = None
+        self._parent = parent
         place.shutdown_s = spec.shutdown_s
         place.on_gone = spec.on_gone
-        place.on_end = self._ended
-        place.on_running = lambda: started(self)
+        place.keeper = self
+
+    @property
+    def removed(self) -> LoopFuture[bool]:
+        """Settled when it is gone for good."""
+        if self._removed is None:
+            self._removed = LoopFuture()
+        return self._removed
 
     @property
     def is_down(self) -> bool:
@@ -113,7 +144,7 @@ class Child:
             self.place.house(self.spec.factory)
         except Exception as error:  # noqa: BLE001 - judged like any other reason
             self.place.reason = error
-            self._ended(error)
+            self.ended(error)
         else:
             self.place.begin()
 
@@ -149,13 +180,18 @@ class Child:
     def close(self, reason: BaseException | None) -> None:
         """Gone for good."""
         self._cancel_timer()
-        self.place.on_end = self.place.on_running = None
+        self.place.keeper = None
         self.place.close(reason)
         self.removed.try_set(True)
 
-    def _ended(self, reason: BaseException | None) -> None:
+    def running(self) -> None:
+        """See `place.Keeper`."""
+        self._parent.child_started(self)
+
+    def ended(self, reason: BaseException | None) -> None:
+        """See `place.Keeper`."""
         self._end_is_told = True
-        self._tell(ChildEnded(self, reason))
+        self._parent.tell_self(ChildEnded(self, reason))
         if self._down is not None and not self._down.done():
             self._down.set_result(None)
 

@@ -68,6 +68,7 @@ class Connection(StreamActor):
         self._identity = m.Identity("")
         self._token: ConnectionToken | None = None
         self._driver: SessionDriver | None = None
+        self._settled_with_broker: m.Negotiated | None = None
         self._end_reason: Exception | None = None
         self._attachments = Attachments(
             request=self._request,
@@ -248,15 +249,17 @@ class Connection(StreamActor):
         return self._driver
 
     def _negotiated(self) -> m.Negotiated:
-        session = self._open_driver.session
-        return m.Negotiated(
-            self._endpoint,
-            session.frame_max,
-            session.heartbeat_s,
-            session.broker_version_text,
-            session.features(),
-            advertised(session),
-        )
+        if self._settled_with_broker is None:  # one for all who attach here, and keep it
+            session = self._open_driver.session
+            self._settled_with_broker = m.Negotiated(
+                self._endpoint,
+                session.frame_max,
+                session.heartbeat_s,
+                session.broker_version_text,
+                session.features(),
+                advertised(session),
+            )
+        return self._settled_with_broker
 
     def _request(self, command: c.Request) -> LoopFuture[c.Response]:
         reply = self._send_request(command)

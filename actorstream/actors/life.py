@@ -42,12 +42,28 @@ class Life:
         belongings: what ends with it.
     """
 
+    __slots__ = (
+        "_actor",
+        "_deadline",
+        "_finishing",
+        "_hook_task",
+        "_killer",
+        "_leaving",
+        "_place",
+        "_raised",
+        "_reason",
+        "_task",
+        "belongings",
+        "generation",
+        "state",
+    )
+
     def __init__(self, actor: pykka.Actor, place: Place) -> None:
         self._actor = actor
         self._place = place
         self.generation = place.adopt(actor, self)
         self.state = "starting"
-        self.belongings = Belongings(place, self.tell, lambda error: self.leave(error, raised=True))
+        self.belongings = Belongings(place, self)
         self._task: asyncio.Task[Any] | None = None  # of on_start, or of the handler that is running
         self._leaving = False
         self._reason: Exception | None = None
@@ -112,8 +128,8 @@ class Life:
     def _run(self) -> None:
         if not self._leaving:
             self.state = "running"
-            if self._place.on_running is not None:
-                self._place.on_running()
+            if self._place.keeper is not None:
+                self._place.keeper.running()
             self.work()
 
     # Messages

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import threading
 import uuid
 import weakref
 from collections import deque
@@ -23,6 +22,7 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
+from actorstream.actors.flag import Flag
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.home import Home
 from actorstream.actors.reasons import as_answer, cause_of
@@ -57,6 +57,23 @@ class Answerable(Protocol):
         """The actor ended for good, and has not seen it. On any thread."""
 
 
+class Keeper(Protocol):
+    """Who has put the place there, and judges the ends of those who live in it: `child.Child`."""
+
+    def running(self) -> None:
+        """An incarnation has started."""
+
+    def ended(self, reason: BaseException | None) -> None:
+        """An incarnation has ended."""
+
+
+class Watcher(Protocol):
+    """Who wants to hear of an end: `belongings.Belongings`."""
+
+    def gone(self, place: Place, generation: int, reason: BaseException | None) -> None:
+        """The incarnation that lived in `place` has ended."""
+
+
 class Lived(Protocol):
     """What a place knows of the life in it: `life.Life`."""
 
@@ -87,7 +104,7 @@ class PlaceRef(pykka.ActorRef[A]):
         self.actor_class = actor_class
         self.actor_urn = place.urn
         self.actor_inbox = place
-        self.actor_stopped = place.stopped
+        self.actor_stopped = place.stopped  # type: ignore[assignment]
         self._actor_weakref = _nobody  # type: ignore[assignment]
 
     def repoint(self, actor: A) -> None:
@@ -116,9 +133,34 @@ class Place:
         reason: why the latest one ended.
         since: when it began, or when it ended if it has (the clock's seconds).
         shutdown_s: how long an actor that has to end may go on with what it is doing.
-        on_running, on_end: the supervisor's; the latter gets the reason. Without one, the place ends with its actor.
+        keeper: the supervisor's side of it. Without one, the place ends with its actor.
         on_gone: called once when the place closes, with the cause or None.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_awake",
+        "_life",
+        "_parent",
+        "_queue",
+        "_stops",
+        "_watchers",
+        "actor",
+        "alive",
+        "children",
+        "generation",
+        "home",
+        "keeper",
+        "name",
+        "on_gone",
+        "path",
+        "reason",
+        "ref",
+        "shutdown_s",
+        "since",
+        "stopped",
+        "urn",
+    )
 
     def __init__(
         self,
@@ -135,7 +177,7 @@ class Place:
         self.home = home
         self.children: dict[str, Place] = {}
         self.urn = uuid.uuid4().urn
-        self.stopped = threading.Event()
+        self.stopped = Flag()
         self.ref: PlaceRef[Any] = PlaceRef(self, actor_class)
         self.generation = 0
         self.actor: pykka.Actor | None = None
@@ -144,15 +186,14 @@ class Place:
         self.reason: BaseException | None = None
         self.since = 0.0
         self.shutdown_s = shutdown_s
-        self.on_running: Callable[[], None] | None = None
-        self.on_end: Callable[[BaseException | None], None] | None = None
+        self.keeper: Keeper | None = None
         self.on_gone = on_gone
         self._parent = parent
         self._queue: deque[Envelope[Any]] = deque()
         # Whether somebody will look into the queue without being told. Whoever sets it back has to look once more.
         self._awake = False
         self._stops: list[tuple[Stop, pykka.Future[Any] | None]] = []
-        self._watchers: dict[object, Callable[[int, BaseException | None], None]] = {}
+        self._watchers: list[Watcher] = []
 
     def __repr__(self) -> str:
         return f"<Place {self.path} generation {self.generation}>"
@@ -276,11 +317,11 @@ class Place:
             stop.void = True
             if reply is not None:
                 settle(reply, None)
-        watchers, self._watchers = self._watchers, {}
-        for notify in watchers.values():
-            notify(self.generation, reason)
-        if self.on_end is not None:
-            self.on_end(reason)
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher.gone(self, self.generation, reason)
+        if self.keeper is not None:
+            self.keeper.ended(reason)
         else:
             self.close(reason)
 
@@ -303,16 +344,17 @@ class Place:
         """Whether a stop message waits."""
         return bool(self._stops)
 
-    def watch(self, watcher: object, notify: Callable[[int, BaseException | None], None]) -> None:
-        """Call `notify(generation, reason)` when the current incarnation ends; at once when there is none."""
-        if self.alive:
-            self._watchers[watcher] = notify
-        else:
-            notify(self.generation, self.reason)
+    def watch(self, watcher: Watcher) -> None:
+        """Have it hear when the current incarnation ends; at once when there is none."""
+        if not self.alive:
+            watcher.gone(self, self.generation, self.reason)
+        elif watcher not in self._watchers:
+            self._watchers.append(watcher)
 
-    def unwatch(self, watcher: object) -> None:
+    def unwatch(self, watcher: Watcher) -> None:
         """Forget a watcher; one that is unknown is none."""
-        self._watchers.pop(watcher, None)
+        with contextlib.suppress(ValueError):
+            self._watchers.remove(watcher)
 
     def child(self, name: str, home: Home, actor_class: type[pykka.Actor]) -> Place:
         """The place below this one of that name; made if there is none."""

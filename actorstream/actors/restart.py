@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,9 +54,11 @@ class RestartIntensity:
 class IntensityWindow:
     """Counts failures against a `RestartIntensity`."""
 
+    __slots__ = ("_failures", "intensity")
+
     def __init__(self, intensity: RestartIntensity) -> None:
         self.intensity = intensity
-        self._failures: deque[float] = deque()
+        self._failures: list[float] = []
 
     @property
     def count(self) -> int:
@@ -68,7 +69,7 @@ class IntensityWindow:
         """Count a failure at `now` (monotonic seconds); whether that is one too many."""
         self._failures.append(now)
         while self._failures[0] <= now - self.intensity.within_s:
-            self._failures.popleft()
+            del self._failures[0]
         return len(self._failures) > self.intensity.max_restarts
 
 

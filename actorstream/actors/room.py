@@ -13,6 +13,10 @@ from collections.abc import Sequence
 
 from actorstream.actors.future import LoopFuture
 
+_bells = threading.RLock()
+"""One for all bells: what it guards takes some instructions. Re-entrant, because a collection of garbage may run a
+finalizer that rings another one."""
+
 
 class Room:
     """The bounds of one outbox, what they hold, and the queue in front of it."""
@@ -28,7 +32,8 @@ class Room:
         self._released_bytes = 0
         self._ended = False
         self._lock = threading.Lock()
-        self._queue: deque[tuple[int, int, LoopFuture[None], bool]] = deque()
+        # Made for the first who waits: a producer whose confirms keep up never has any.
+        self._queue: deque[tuple[int, int, LoopFuture[None], bool]] | None = None
         self._overtaken = 0
         self._kept = 0
         self._kept_bytes = 0
@@ -85,7 +90,7 @@ class Room:
     @property
     def waiting(self) -> int:
         """How many stand in the queue."""
-        return len(self._queue)
+        return len(self._queue) if self._queue else 0
 
     @property
     def others_first(self) -> bool:
@@ -125,6 +130,8 @@ class Room:
         """
         future: LoopFuture[None] = LoopFuture()
         with self._lock:
+            if self._queue is None:
+                self._queue = deque()
             (self._queue.appendleft if again else self._queue.append)(
                 (messages, size, future, again and self.is_large(messages, size))
             )
@@ -134,9 +141,10 @@ class Room:
     def leave(self, future: LoopFuture[None], messages: int, size: int, *, again: bool) -> None:
         """Withdraw a `wait` that was not used: whoever is next in the queue may have its room."""
         with self._lock:
-            for entry in () if future.done() else tuple(self._queue):
+            queue = self._queue or deque()
+            for entry in () if future.done() else tuple(queue):
                 if entry[2] is future:
-                    self._queue.remove(entry)
+                    queue.remove(entry)
                     break
             else:  # it had its turn
                 if again and self.is_large(messages, size):
@@ -167,11 +175,11 @@ class Room:
     def wake_all(self) -> None:
         """Set all of them: something else has happened that they should look at."""
         with self._lock:
-            woken = [future for _, _, future, _ in self._queue]
-            for messages, size, _, is_kept in self._queue:
+            queue, self._queue = self._queue or deque(), None
+            woken = [future for _, _, future, _ in queue]
+            for messages, size, _, is_kept in queue:
                 if is_kept:
                     self._keep(messages, size)
-            self._queue.clear()
         for future in woken:
             future.try_set(None)
 
@@ -185,26 +193,27 @@ class Bell:
     """Wakes everybody who waits for a change; what they wait for, they look at themselves."""
 
     def __init__(self) -> None:
-        self._waiters: deque[LoopFuture[None]] = deque()
+        self._waiters: list[LoopFuture[None]] = []
 
     def wait(self) -> LoopFuture[None]:
         """A future that is set at the next change."""
         future: LoopFuture[None] = LoopFuture()
-        self._waiters.append(future)
+        with _bells:
+            self._waiters.append(future)
         return future
 
     def ignore(self, future: LoopFuture[None]) -> None:
         """Withdraw a `wait`."""
-        with contextlib.suppress(ValueError):  # it was set
+        with _bells, contextlib.suppress(ValueError):  # it was set
             self._waiters.remove(future)
 
     def ring(self) -> None:
         """Something has changed."""
-        for _ in range(len(self._waiters)):  # not those who look, and then wait again, meanwhile
-            try:
-                future = self._waiters.popleft()
-            except IndexError:  # another thread was faster
-                return
+        if not self._waiters:
+            return
+        with _bells:
+            woken, self._waiters = self._waiters, []
+        for future in woken:
             future.try_set(None)
 
 

@@ -67,7 +67,7 @@ class StreamActor(pykka.Actor):
         self._place = place = self.actor_inbox
         self._life = Life(self, place)
         self.actor_urn = place.urn
-        self.actor_stopped = place.stopped
+        self.actor_stopped = place.stopped  # type: ignore[assignment]
         self._actor_ref = place.ref
 
     @property

@@ -201,8 +201,7 @@ class Supervisor(StreamActor):
             dynamic=dynamic,
             policy=self._policy,
             rng=self._rng,
-            tell=self.tell_self,
-            started=self._on_started,
+            parent=self,
         )
         child.start()
         return child
@@ -230,7 +229,8 @@ class Supervisor(StreamActor):
 
     # Restarting
 
-    def _on_started(self, child: Child) -> None:
+    def child_started(self, child: Child) -> None:
+        """An incarnation of a child is running."""
         child.backoff.succeeded(self.home.clock.time())
         self._emit(ActorStarted(path=child.place.path, generation=child.place.generation))
 

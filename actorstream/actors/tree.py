@@ -23,6 +23,7 @@ import asyncio
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from actorstream.actors import messages as m
 from actorstream.actors.bus import EventBus
@@ -67,6 +68,67 @@ CHILD_INTENSITY = RestartIntensity(max_restarts=5, within_s=30.0)
 
 TRACKER_STOP_S = 0.5
 """How long a tracker may go on with what it does when it has to stop: its consumer has had it store before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _MakePublisher:
+    """Makes each incarnation of a publisher. Not a closure, which takes a cell for each thing that it knows."""
+
+    locator: m.Ref
+    pool: m.Ref
+    bus: EventBus
+    stream: str
+    options: ProducerOptions
+    outbox: Outbox
+    ready: LoopFuture[None]
+    last_broker: list[Endpoint] = field(default_factory=list)
+
+    def __call__(self) -> StreamActor:
+        return Publisher(
+            stream=self.stream,
+            options=self.options,
+            outbox=self.outbox,
+            locator=self.locator,
+            pool=self.pool,
+            emit=self.bus.emit,
+            last_broker=self.last_broker,
+            ready=self.ready,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _MakeSubscriber:
+    """Makes each incarnation of a subscriber; likewise."""
+
+    locator: m.Ref
+    pool: m.Ref
+    bus: EventBus
+    stream: str
+    options: ConsumerOptions
+    state: SubscriberState
+    group: tuple[Membership, m.Ref] | None
+
+    def __call__(self) -> StreamActor:
+        if self.group is None:
+            return Subscriber(
+                stream=self.stream,
+                options=self.options,
+                state=self.state,
+                locator=self.locator,
+                pool=self.pool,
+                emit=self.bus.emit,
+            )
+        membership, coordinator = self.group
+        return SacSubscriber(
+            stream=self.stream,
+            options=self.options,
+            state=self.state,
+            membership=membership,
+            coordinator=coordinator,
+            locator=self.locator,
+            pool=self.pool,
+            emit=self.bus.emit,
+        )
 
 
 class Tree:
@@ -143,20 +205,7 @@ class Tree:
         self, name: str, stream: str, options: ProducerOptions, outbox: Outbox, ready: LoopFuture[None], gone: Gone
     ) -> m.Ref:
         """A publisher under its supervisor; at once, before it is attached."""
-        last_broker: list[Endpoint] = []
-
-        def make() -> StreamActor:
-            return Publisher(
-                stream=stream,
-                options=options,
-                outbox=outbox,
-                locator=self.locator,
-                pool=self._pool,
-                emit=self.bus.emit,
-                last_broker=last_broker,
-                ready=ready,
-            )
-
+        make = _MakePublisher(self.locator, self._pool, self.bus, stream, options, outbox, ready)
         return await self._start(
             self._publishers, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
         )
@@ -174,29 +223,7 @@ class Tree:
 
         `group`: the membership and the coordinator of one that is in a group of single active consumers.
         """
-
-        def make() -> StreamActor:
-            if group is None:
-                return Subscriber(
-                    stream=stream,
-                    options=options,
-                    state=state,
-                    locator=self.locator,
-                    pool=self._pool,
-                    emit=self.bus.emit,
-                )
-            membership, coordinator = group
-            return SacSubscriber(
-                stream=stream,
-                options=options,
-                state=state,
-                membership=membership,
-                coordinator=coordinator,
-                locator=self.locator,
-                pool=self._pool,
-                emit=self.bus.emit,
-            )
-
+        make = _MakeSubscriber(self.locator, self._pool, self.bus, stream, options, state, group)
         return await self._start(
             self._subscribers, ChildSpec(name=name, factory=make, intensity=CHILD_INTENSITY, on_gone=gone)
         )

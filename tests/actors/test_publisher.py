@@ -709,7 +709,9 @@ async def test_f36_the_room_of_a_send_that_is_cancelled_when_it_is_its_turn_goes
         waiting = [asyncio.create_task(producer.send(body)) for body in (b"second", b"third")]
         await until(lambda: producer._outbox.room.waiting == 2)
         # When its turn has come, and before it could take it:
-        producer._outbox.room._queue[0][2].add_done_callback(lambda _: waiting[0].cancel())
+        queue = producer._outbox.room._queue
+        assert queue
+        queue[0][2].add_done_callback(lambda _: waiting[0].cancel())
         held.release()
         await settled([await asyncio.wait_for(waiting[1], 5)])
 
