@@ -445,6 +445,7 @@ def cluster(*, image: str | None = None) -> Cluster:
         LabError: as `ensure`.
     """
     _need_engine()
+    certificates.ensure()  # and with them the key that tokens are verified with
     names = ("node1", "node2", "node3")
     _unpause(*names)
     compose.up(*names, image=image)

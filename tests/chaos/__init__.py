@@ -5,8 +5,13 @@ checker     what a history and a full read-back say: lost, repeated, out of orde
 probe       when a broker could serve again, seen without this client
 proxy       latency, narrow lines, cuts in the middle of a frame, between client and broker
 nemesis     the faults, each with the proof that it happened
+stage       where faults have a workload of their own: what they take away would be missed by everybody else
+losses      on it: streams deleted and made anew, permissions revoked, tokens that expire
+handlers    on it: a user's handler that raises, hangs, is slow
+worker      processes that are killed with SIGKILL: a group's members amid a batch, the pipe
+share       what one of a group had in hand, and when
 workload    the producers and consumers that have to live through it
 recovery    from the moment a broker could serve again to the first confirm and the first delivery
 report      summary.json, and a page that shows it
-run         all of it together: `make chaos`, or `python -m tests.chaos`
+campaign    all of it together: `make chaos`, or `python -m tests.chaos`
 """

@@ -30,7 +30,7 @@ from tests.chaos.proxy import Proxies
 from tests.chaos.recovery import Recovery, longest_wait
 from tests.chaos.share import Share
 from tests.chaos.worker import Orders, Worker
-from tests.chaos.workload import Diary, Reader, Workload, Writer, read_back
+from tests.chaos.workload import STEP_S, Diary, Reader, Workload, Writer, read_back
 
 NAME = "chaos"
 CONNECTIONS = tuple(f"{NAME}-{role}" for role in ("publisher", "consumer", "control"))
@@ -46,6 +46,8 @@ ATTEMPTS_PER_SECOND = 20
 SOURCE, COPY, SUPER = "source", "copy", "super"
 PARTITIONS = tuple(f"{SUPER}-{number}" for number in range(3))
 MEMBERS = 3
+SPREAD = {SUPER: STEP_S, "bursts": 0.5}
+"""The producers of the super stream, by how often they send: bursts are what its group has in hand as batches."""
 WRITERS: dict[str, ProducerKeywords] = {
     "plain": {"confirm_timeout_s": 120.0},
     "named": {"confirm_timeout_s": 120.0},
@@ -125,7 +127,7 @@ class Campaign:
             with Proxies(ports) as proxies, Probe(self.cluster.nodes, streams) as probe:
                 workers = [self._pipe(proxies), *(self._member(proxies, number) for number in range(MEMBERS))]
                 block = _block(asyncio.get_running_loop())
-                arena = Arena(self.cluster, proxies, streams, CONNECTIONS, block, self.rng, workers)
+                arena = Arena(self.cluster, proxies, streams, CONNECTIONS, block, self.rng, workers, prefix=self.prefix)
                 try:
                     async with self._client(proxies) as client:
                         diary = asyncio.create_task(self.result.diary.keep(client))
@@ -193,13 +195,13 @@ class Campaign:
             producer = await client.producer(stream, name=name, **options)
             history = ProducerHistory(number, stream, named=bool(name))
             self.workload.writers.append(Writer(producer, history, self.plan.rate))
-        name = f"{self.prefix}-super-writer"
         routing = HashRouting(lambda message: str(identity_of(message)[1]))
-        spread = await client.super_stream_producer(
-            self._stream(SUPER), routing=routing, name=name, confirm_timeout_s=120.0
-        )
-        history = ProducerHistory(len(WRITERS), self._stream(SUPER), named=True)
-        self.workload.writers.append(Writer(spread, history, self.plan.rate))
+        for number, (kind, every_s) in enumerate(SPREAD.items(), len(WRITERS)):
+            spread = await client.super_stream_producer(
+                self._stream(SUPER), routing=routing, name=f"{self.prefix}-{kind}-writer", confirm_timeout_s=120.0
+            )
+            history = ProducerHistory(number, self._stream(SUPER), named=True)
+            self.workload.writers.append(Writer(spread, history, self.plan.rate, every_s))
         for kind in (*WRITERS, COPY, *PARTITIONS):
             self.workload.readers.append(Reader(await client.consumer(self._stream(kind), "first")))
         await self._progress(time.monotonic(), "the start")
@@ -224,7 +226,9 @@ class Campaign:
             return
         end = self.result.began_at + plan.duration_s
         while time.monotonic() < end:
-            yield rng.sample(list(plan.faults), 2 if rng.random() < plan.nested else 1)
+            faults = rng.sample(list(plan.faults), 2 if rng.random() < plan.nested else 1)
+            # What has a workload of its own needs a cluster to which nothing else happens.
+            yield faults[:1] if any(fault.apart for fault in faults) else faults
 
     async def _together(self, faults: Sequence[Fault], arena: Arena, probe: Probe) -> None:
         """One fault, or two, from the beginning to the end of the recovery; only of one alone it is measured."""
@@ -248,10 +252,15 @@ class Campaign:
         healed = time.monotonic()
         await self._progress(healed, faults[-1].name)
         say(f"  healed after {healed - began:.1f} s, went on after {time.monotonic() - healed:.2f} s more")
+        self.result.violations += arena.found
         if len(faults) > 1:
             self.result.nested.append((began - 1.0, healed + 2 * HEARTBEAT_S))
+        elif faults[0].apart:
+            own = tuple(arena.confirm_s), tuple(arena.delivery_s)
+            self.result.recoveries.append(Recovery(faults[0].name, injected, healed, healed, proof, *own))
         else:
             self.result.recoveries.append(self._recovery(faults[0], injected, healed, proof, probe))
+        arena.forget()
 
     def _recovery(self, fault: Fault, injected: float, healed: float, proof: str, probe: Probe) -> Recovery:
         def moments(stream: str) -> list[float]:
@@ -265,7 +274,8 @@ class Campaign:
         for writer in self.workload.writers:
             at = moments(writer.history.target)
             served += at
-            confirms += longest_wait(writer.confirmed_at, at)
+            if writer.is_steady:
+                confirms += longest_wait(writer.confirmed_at, at)
         for reader in self.workload.readers:
             deliveries += longest_wait(reader.history.received_at, moments(reader.history.stream))
         if not served:
@@ -301,7 +311,7 @@ class Campaign:
             found, counts = checker.check_producer(writer.history, [stored[self._stream(kind)] for kind in kinds])
             result.violations += found
             result.violations += checker.check_bound("I2 one outcome", "settled twice", writer.settled_twice, 0)
-            result.counts[stream.removeprefix(f"{self.prefix}-")] = counts
+            result.counts[[*WRITERS, *SPREAD][writer.history.number]] = counts
             result.confirmed_at += writer.confirmed_at
         stored[self._stream(COPY)] = await self._copied(client, stored[self._stream(SOURCE)])
         for reader in workload.readers:
@@ -383,7 +393,7 @@ class Campaign:
         management = self.cluster.nodes[0].management
         for kind in (*WRITERS, COPY, *PARTITIONS):
             readers = 1 + MEMBERS if kind in PARTITIONS else 2 if kind == SOURCE else 1
-            stream, wanted = self._stream(kind), (1, readers)
+            stream, wanted = self._stream(kind), (len(SPREAD) if kind in PARTITIONS else 1, readers)
             there = (0, 0)
 
             async def as_wanted(stream: str = stream, wanted: tuple[int, int] = wanted) -> bool:

@@ -81,6 +81,55 @@ def check_producer(history: ProducerHistory, stored: Sequence[ReadBack]) -> tupl
     return found, counts
 
 
+def check_settled(history: ProducerHistory) -> list[Violation]:
+    """A producer that was closed, or whose stream is gone: nothing is left without an outcome (I2)."""
+    pending = [number for number, outcome in enumerate(history.outcomes) if outcome == Outcome.PENDING]
+    if not pending:
+        return []
+    text = f"producer {history.number} of {history.target}: {len(pending)} pending after its end: {_some(pending)}"
+    return [Violation("I2 one outcome", text)]
+
+
+def check_until_deleted(producer: ProducerHistory, consumer: ConsumerHistory) -> list[Violation]:
+    """A stream that nobody can read back any more, with one named producer: what was given of it has no hole (I6).
+
+    Each message has the offset that is its number, from the first one on, and nothing was given that was not sent.
+    """
+    given = list(zip(consumer.offsets, consumer.numbers, strict=True))
+    if given == [(number, number) for number in range(len(given))] and len(given) <= len(producer.outcomes):
+        return []
+    first = next((at for at, (offset, number) in enumerate(given) if not at == offset == number), len(given))
+    return [Violation("I6 no hole", f"{consumer.stream}, deleted since: what was given is wrong from {first} on")]
+
+
+def check_made_anew(history: ProducerHistory, stored: ReadBack) -> list[Violation]:
+    """A named producer that went on in a stream made anew: nothing from its first message there on is missing (I1, I4).
+
+    What comes before that was confirmed in the stream that is gone.
+    """
+    who = f"producer {history.number} of {history.target}"
+    numbers = [n for producer, n in zip(stored.producers, stored.numbers, strict=True) if producer == history.number]
+    begin = numbers[0] if numbers else 0
+    accepted = [n for n, outcome in enumerate(history.outcomes) if n >= begin and outcome != Outcome.REFUSED]
+    found: list[Violation] = []
+    if numbers != accepted:
+        text = f"{who}: {len(set(accepted) - set(numbers))} missing, {len(numbers) - len(set(numbers))} repeated"
+        found.append(Violation("I1 durability", f"{text} in the stream made anew, from {begin} on"))
+    lost = [n for n in range(begin) if history.outcomes[n] != Outcome.CONFIRMED]
+    if lost:
+        found.append(Violation("I1 durability", f"{who}: {len(lost)} in neither stream: {_some(lost)}"))
+    return found
+
+
+def check_handled(what: str, handled: Sequence[int], wanted: Sequence[int]) -> list[Violation]:
+    """A handler under its policy: it got these messages through, each once, and in this order."""
+    if list(handled) == list(wanted):
+        return []
+    missing, more = sorted(set(wanted) - set(handled)), len(handled) - len(set(handled) & set(wanted))
+    text = f"{what}: {len(missing)} missing ({_some(missing)}), {more} too many"
+    return [Violation("policy", text if missing or more else f"{what}: out of order")]
+
+
 def check_consumer(history: ConsumerHistory, stored: ReadBack) -> list[Violation]:
     """A consumer that read a stream from its first message to its end, in one process (I6 and I7)."""
     found: list[Violation] = []

@@ -5,6 +5,7 @@ A fault is injected, held for a while, and healed; all three are synchronous and
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +14,19 @@ from typing import Literal
 
 from lab.broker import Broker, Cluster
 from lab.shell import LabError, wait_until
+from tests.chaos import handlers, losses
+from tests.chaos.checker import Violation
 from tests.chaos.proxy import Condition, Proxies
+from tests.chaos.stage import Play, Stage, perform
 from tests.chaos.worker import Worker
 
 
 @dataclass
 class Arena:
-    """What a fault may touch: brokers, the lines to them, streams, names of connections, and processes."""
+    """What a fault may touch: brokers, the lines to them, streams, names of connections, and processes.
+
+    What a fault with a workload of its own finds and measures is left here, too; `prefix` begins its names.
+    """
 
     cluster: Cluster
     proxies: Proxies
@@ -30,6 +37,11 @@ class Arena:
     workers: Sequence[Worker] = ()
     undo: list[Callable[[], object]] = field(default_factory=list)
     victims: list[int] = field(default_factory=list)
+    prefix: str = "chaos"
+    found: list[Violation] = field(default_factory=list)
+    confirm_s: list[float] = field(default_factory=list)
+    delivery_s: list[float] = field(default_factory=list)
+    plays: int = 0
 
     def stream(self) -> str:
         """One of the streams."""
@@ -47,6 +59,12 @@ class Arena:
         """The same node, noted down as one that is down for a while."""
         self.victims.append(list(self.cluster.nodes).index(node))
         return node
+
+    def forget(self) -> None:
+        """What was found and measured has been taken over."""
+        self.found.clear()
+        self.confirm_s.clear()
+        self.delivery_s.clear()
 
     def heal(self) -> None:
         """Undo what was done, the last first, and wait until the cluster is complete."""
@@ -69,6 +87,7 @@ class Fault:
         limit_s: what its recovery may take at the 99th percentile, once the broker can serve again.
         served: what says when the broker could serve again: a probe; or, where it is a matter of connections alone,
             when the fault was injected (it was a matter of a moment) or healed.
+        apart: it has a workload of its own, and measures that; it needs a cluster to which nothing else happens.
     """
 
     name: str
@@ -76,6 +95,7 @@ class Fault:
     hold_s: tuple[float, float] = (0.5, 2.0)
     limit_s: float = 2.0
     served: Literal["probed", "injected", "healed"] = "probed"
+    apart: bool = False
 
 
 # Nodes ----------------------------------------------------------------------------------------------------------------
@@ -285,8 +305,34 @@ def kill_pipe(arena: Arena) -> str:
 
 
 def kill_member(arena: Arena) -> str:
-    """SIGKILL to a process of the group, and start it anew."""
-    return arena.rng.choice(list(arena.workers[1:])).kill()
+    """SIGKILL to a process of the group amid a batch, and start it anew."""
+    members = list(arena.workers[1:])
+    arena.rng.shuffle(members)
+    caught: list[Worker] = []
+
+    def catch() -> bool:
+        caught.extend(itertools.islice((one for one in members if one.stopped_amid_a_batch()), 1))
+        return bool(caught)
+
+    wait_until(catch, "a process of the group is amid a batch", 15.0, every_s=0.01)
+    return caught[0].kill()
+
+
+# What has a workload of its own ---------------------------------------------------------------------------------------
+
+
+def _apart(name: str, play: Play, limit_s: float = 2.0) -> Fault:
+    """A fault that is a play: the workload beside it must not notice."""
+
+    def inject(arena: Arena) -> str:
+        arena.plays += 1
+        stage = Stage(arena.cluster, f"{arena.prefix}-apart-{arena.plays}", arena.rng, arena.found)
+        proof = perform(play, stage)
+        arena.confirm_s += stage.confirm_s
+        arena.delivery_s += stage.delivery_s
+        return proof
+
+    return Fault(name, inject, (0.0, 0.0), limit_s, served="injected", apart=True)
 
 
 MEMBER_KILLED = "process of the group killed"
@@ -316,4 +362,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault("process of the pipe killed", kill_pipe, (0.0, 0.5), served="injected"),
     Fault(MEMBER_KILLED, kill_member, (4.0, 6.0), served="injected"),
     Fault("loop blocked", block_loop, (0.0, 0.0), served="healed"),
+    _apart("stream deleted", losses.stream_deleted),
+    _apart("stream deleted and made anew", losses.made_anew),
+    _apart("stream made anew unseen", losses.made_anew_unseen),
+    _apart("permission revoked and given back", losses.permission_revoked),
+    _apart("token expired", losses.token_expired, limit_s=6.0),
+    _apart("handler raises", handlers.raises),
+    _apart("handler hangs", handlers.hangs),
+    _apart("handler is slow", handlers.is_slow),
 )

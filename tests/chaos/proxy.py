@@ -136,6 +136,8 @@ class Proxy:
                 await asyncio.gather(*directions, return_exceptions=True)
         except OSError:
             pass  # the broker is down: the client sees its connection end
+        except asyncio.CancelledError:
+            pass  # by `stop`; asyncio's server would log a task of its own that ends so as an error
         finally:
             self._pipes.discard(pipe)
             self._tasks.discard(task)

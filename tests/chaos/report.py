@@ -26,6 +26,8 @@ INVARIANTS = (
     ("I7 monotone", "offsets only grow: nothing comes twice within one consumer"),
     ("I8 one active", "at most one member of a group is inside dispatch of a partition"),
     ("exactly once", "a pipe's target holds each message of its source once, in its order"),
+    ("told why", "who loses its stream or its permission is told so, by the right error, and nobody else is"),
+    ("policy", "a handler that raises, hangs or is slow: what becomes of its messages is what its policy says"),
     ("I9 liveness", "after each fault everybody goes on; the times are in the table above, beside what they should be"),
     ("I11 resources", "tasks, threads, descriptors and memory are back where they began"),
     ("I12 topology", "one publisher and one subscription on the brokers for each of ours"),

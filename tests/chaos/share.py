@@ -1,7 +1,14 @@
-"""What one process of a group wrote down: which messages it had in hand, and when."""
+"""What one process of a group wrote down: which messages it had in hand, and when.
+
++ PARTITION SIZE SECONDS                       it has a batch in hand
+= PARTITION OFFSET PRODUCER NUMBER SECONDS     it is done with one message of it
+- PARTITION SECONDS                            and with the batch
+! SECONDS                                      it was killed, says who did it
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +23,8 @@ class Share:
         self.worker = worker
         self._read = 0
         self._histories: dict[str, ConsumerHistory] = {}
-        self._until: dict[str, list[float]] = {}
+        self._begun: dict[str, float] = {}
+        self._spans: list[Span] = []
 
     def last(self, partition: str) -> int:
         """The highest offset processed so far; -1 before the first."""
@@ -29,12 +37,14 @@ class Share:
         return self._histories.setdefault(partition, ConsumerHistory(partition))
 
     def spans(self) -> Iterator[Span]:
-        """When it was inside dispatch, message by message."""
+        """When it had a batch in hand; of one that it was killed with, until it was."""
         self._take_in()
-        for partition, history in self._histories.items():
-            ends = self._until.get(partition, [])
-            for since, until in zip(history.received_at, ends, strict=True):
-                yield Span(self.worker.orders.name, partition, since, until)
+        yield from self._spans
+        for partition, since in self._begun.items():
+            yield self._span(partition, since, math.inf)
+
+    def _span(self, partition: str, since: float, until: float) -> Span:
+        return Span(self.worker.orders.name, partition, since, until)
 
     def _take_in(self) -> None:
         file = Path(self.worker.orders.file)
@@ -47,10 +57,18 @@ class Share:
             return
         self._read += len(whole) + 1
         for line in whole.decode().splitlines():
-            partition, offset, producer, number, since, until = line.split()
-            history = self._histories.setdefault(partition, ConsumerHistory(partition))
-            history.offsets.append(int(offset))
-            history.producers.append(int(producer))
-            history.numbers.append(int(number))
-            history.received_at.append(float(since))
-            self._until.setdefault(partition, []).append(float(until))
+            kind, *values = line.split()
+            at = float(values[-1])
+            if kind == "!":
+                self._spans += [self._span(partition, since, at) for partition, since in self._begun.items()]
+                self._begun.clear()
+            elif kind == "+":
+                self._begun[values[0]] = at
+            elif kind == "-":
+                self._spans.append(self._span(values[0], self._begun.pop(values[0]), at))
+            else:
+                history = self._histories.setdefault(values[0], ConsumerHistory(values[0]))
+                history.offsets.append(int(values[1]))
+                history.producers.append(int(values[2]))
+                history.numbers.append(int(values[3]))
+                history.received_at.append(at)

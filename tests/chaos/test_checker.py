@@ -9,8 +9,12 @@ from tests.chaos.checker import (
     check_consumer,
     check_exclusive,
     check_group,
+    check_handled,
+    check_made_anew,
     check_producer,
+    check_settled,
     check_transfer,
+    check_until_deleted,
 )
 from tests.chaos.history import ConsumerHistory, Outcome, ProducerHistory, ReadBack, Span, body_of, identity_of
 
@@ -121,3 +125,46 @@ def test_a_pipe_is_exact_or_not(target: list[int], ok: bool) -> None:
 def test_a_bound_is_kept_or_not() -> None:
     assert check_bound("I11 resources", "tasks", 3, 3) == []
     assert check_bound("I11 resources", "tasks", 4, 3) != []
+
+
+def test_nothing_may_be_left_without_an_outcome_when_its_producer_is_closed() -> None:
+    assert check_settled(sent([S.CONFIRMED, S.UNCONFIRMED, S.REFUSED])) == []
+    assert [violation.invariant for violation in check_settled(sent([S.CONFIRMED, S.PENDING]))] == ["I2 one outcome"]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "numbers", "ok"),
+    [
+        ([0, 1], [0, 1], True),
+        ([], [], True),
+        ([0, 2], [0, 2], False),
+        ([0, 1], [0, 2], False),
+        ([1, 2], [1, 2], False),
+        ([0, 1, 2, 3], [0, 1, 2, 3], False),
+    ],
+)
+def test_what_was_given_of_a_stream_that_is_gone_has_no_hole(offsets: list[int], numbers: list[int], ok: bool) -> None:
+    found = check_until_deleted(sent([S.CONFIRMED] * 3), given(offsets, numbers))
+    assert [violation.invariant for violation in found] == ([] if ok else ["I6 no hole"])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "there", "wrong"),
+    [
+        ([S.CONFIRMED] * 4, [2, 3], 0),
+        ([S.CONFIRMED] * 3 + [S.REFUSED], [2], 0),
+        ([S.CONFIRMED] * 4, [1, 3], 1),
+        ([S.CONFIRMED] * 4, [2, 2, 3], 1),
+        ([S.CONFIRMED, S.UNCONFIRMED, S.CONFIRMED], [2], 1),
+    ],
+)
+def test_a_stream_made_anew_has_all_from_its_first_message_on(
+    outcomes: list[Outcome], there: list[int], wrong: int
+) -> None:
+    assert len(check_made_anew(sent(outcomes), stored(there))) == wrong
+
+
+@pytest.mark.parametrize("handled", [[0, 2], [0, 1, 1, 2], [1, 0, 2], [0, 1, 2, 3]])
+def test_a_handler_gets_through_what_its_policy_says(handled: list[int]) -> None:
+    assert check_handled("it", [0, 1, 2], [0, 1, 2]) == []
+    assert [violation.invariant for violation in check_handled("it", handled, [0, 1, 2])] == ["policy"]

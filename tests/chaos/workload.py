@@ -18,16 +18,27 @@ STEP_S = 0.02
 
 
 class Writer:
-    """Sends numbered messages at a steady rate, and notes the outcome of each."""
+    """Sends numbered messages at a steady rate, and notes the outcome of each.
 
-    def __init__(self, producer: BaseProducer, history: ProducerHistory, rate: int) -> None:
+    `every_s`: so many at once that it comes to this rate; where that is long, its confirms do not tell how fast others
+    could have had theirs.
+    """
+
+    def __init__(self, producer: BaseProducer, history: ProducerHistory, rate: int, every_s: float = STEP_S) -> None:
+        self.is_steady = every_s == STEP_S
         self.producer = producer
         self.history = history
         self.confirmed_at: array[float] = array("d")
         self.settled_twice = 0
         self._rate = rate
+        self._every_s = every_s
         self._stop = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
+
+    @property
+    def stream(self) -> str:
+        """The stream, or the super stream, that it writes to."""
+        return self.history.target
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -40,7 +51,7 @@ class Writer:
                 await self._send()
             sent += max(due, 0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), STEP_S)
+                await asyncio.wait_for(self._stop.wait(), self._every_s)
 
     async def _send(self) -> None:
         number = self.history.sending()
@@ -61,16 +72,26 @@ class Writer:
         if not self.history.settled(number, outcome):
             self.settled_twice += 1
 
+    def got_on(self, since: float) -> bool:
+        """Whether something that was sent since then is confirmed."""
+        history = self.history
+        for number in range(len(history.outcomes) - 1, -1, -1):
+            if history.sent_at[number] < since:
+                return False
+            if history.outcomes[number] == Outcome.CONFIRMED:
+                return True
+        return False
+
     async def stop(self) -> None:
         """Send no more, and wait for what is under way to have its outcome."""
         self._stop.set()
-        await self._task
+        await self.task
         await self.producer.flush(60)
 
     @property
     def failure(self) -> BaseException | None:
         """What ended it before it was stopped."""
-        return self._task.exception() if self._task.done() and not self._task.cancelled() else None
+        return self.task.exception() if self.task.done() and not self.task.cancelled() else None
 
 
 class Reader:
@@ -79,21 +100,31 @@ class Reader:
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
         self.history = ConsumerHistory(consumer.stream)
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
+
+    @property
+    def stream(self) -> str:
+        """The stream that it reads."""
+        return self.history.stream
 
     async def _run(self) -> None:
         async for message in self.consumer:
             self.history.received(message.offset, message.body)
 
+    def got_on(self, since: float) -> bool:
+        """Whether it was given something since then."""
+        received = self.history.received_at
+        return bool(received) and received[-1] >= since
+
     async def stop(self) -> None:
         """Read no more."""
         await self.consumer.close()
-        await self._task
+        await self.task
 
     @property
     def failure(self) -> BaseException | None:
         """What ended it before it was stopped."""
-        return self._task.exception() if self._task.done() and not self._task.cancelled() else None
+        return self.task.exception() if self.task.done() and not self.task.cancelled() else None
 
 
 @dataclass
@@ -144,20 +175,9 @@ class Workload:
 
     def progressed_since(self, moment: float) -> bool:
         """Whether each writer has sent something since, and had it confirmed, and each reader has received since."""
-        return all(
-            (writer.confirmed_at and writer.confirmed_at[-1] >= moment and self._confirmed_sent_since(writer, moment))
-            for writer in self.writers
-        ) and all(reader.history.received_at and reader.history.received_at[-1] >= moment for reader in self.readers)
-
-    @staticmethod
-    def _confirmed_sent_since(writer: Writer, moment: float) -> bool:
-        history = writer.history
-        for number in range(len(history.outcomes) - 1, -1, -1):
-            if history.sent_at[number] < moment:
-                return False
-            if history.outcomes[number] == Outcome.CONFIRMED:
-                return True
-        return False
+        return all(writer.got_on(moment) for writer in self.writers) and all(
+            reader.got_on(moment) for reader in self.readers
+        )
 
     async def stop_writing(self) -> None:
         """Stop all writers, and wait for their outcomes."""
