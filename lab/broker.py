@@ -17,6 +17,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ from lab.shell import LabError, say, wait_until
 _UP_WITHIN_S = 90.0
 _LEADER_WITHIN_S = 15.0
 _REJOINS_WITHIN_S = 20.0
+_MEMBERS_CHANGE_WITHIN_S = 60.0
+_ORDER_HEARD_WITHIN_S = 20.0
 _WARM_UP = "lab-warm-up"
 _PEER_PROPERTIES = struct.pack(">IHHIi", 12, 0x11, 1, 1, 0)
 _PEER_PROPERTIES_ANSWER = 0x8011
@@ -228,13 +231,26 @@ class Broker:
 
     def delete_replica(self, stream: str, node: str) -> None:
         """Take away the stream's member on a node; returns when the broker does not count it any more."""
-        self._streams("delete_replica", stream, node)
-        wait_until(lambda: node not in self.management.stream(stream)["members"], f"{stream} has left {node}", 60.0)
+        self._change_members("delete_replica", stream, node, there=False)
 
     def add_replica(self, stream: str, node: str) -> None:
         """Give the stream a member on a node; returns when the broker counts it."""
-        self._streams("add_replica", stream, node)
-        wait_until(lambda: node in self.management.stream(stream)["members"], f"{stream} is on {node}", 60.0)
+        self._change_members("add_replica", stream, node, there=True)
+
+    def _change_members(self, order: str, stream: str, node: str, *, there: bool) -> None:
+        """Order it until it is so: an order that comes while the coordinator is electing may be taken and forgotten."""
+
+        def done() -> bool:
+            return (node in self.management.stream(stream)["members"]) == there
+
+        deadline = time.monotonic() + _MEMBERS_CHANGE_WITHIN_S
+        while not done():
+            self._streams(order, stream, node)
+            try:
+                wait_until(done, f"{order} of {stream} on {node} has taken effect", _ORDER_HEARD_WITHIN_S)
+            except LabError:
+                if time.monotonic() > deadline:
+                    raise
 
     def _streams(self, *arguments: str) -> None:
         self._container().exec("rabbitmq-streams", "--quiet", *arguments)
@@ -332,14 +348,35 @@ class Cluster:
                 container.iptables("--flush")
             else:
                 container.start()
-        try:
-            self.wait_ready(_REJOINS_WITHIN_S)
-        except LabError:
-            # One that was frozen or cut off until its peers gave it up may stay apart from them until it is restarted.
-            for node in self.nodes:
-                if not any(self._answers_that_it_sees(other, node) for other in self.others(node)):
-                    node.restart()
-            self.wait_ready()
+        for _ in self.nodes:
+            try:
+                # Who is still starting is not restarted for it: on a busy machine that takes longer than to rejoin.
+                wait_until(lambda: all(node.answers() for node in self.nodes), "every node serves", _UP_WITHIN_S)
+                return self.wait_ready(_REJOINS_WITHIN_S)
+            except LabError:
+                self._restart_who_stays_apart()
+        return self.wait_ready()
+
+    def _restart_who_stays_apart(self) -> None:
+        """Restart nodes that do not get well by themselves.
+
+        One that was frozen or cut off until its peers gave it up may stay apart from them. Another may be seen by its
+        peers, and serve streams, while its management API waits for ever for one that is not there any more.
+        """
+        unseen = [
+            node
+            for node in self.nodes
+            if not any(self._answers_that_it_sees(other, node) for other in self.others(node))
+        ]
+        blind = [
+            node for node in self.nodes if not all(self._answers_that_it_sees(node, other) for other in self.nodes)
+        ]
+        # Who cannot be seen may be why others are blind; and were all restarted at once, none could tell the others
+        # what the cluster is.
+        for node in (unseen or blind)[:1]:
+            say(f"{node.node} stays apart: restarting it")
+            node.stop()
+            node.launch()
 
     def wait_ready(self, within_s: float = 120.0) -> None:
         """Wait until every node serves streams and sees all the others running."""

@@ -13,5 +13,8 @@ share       what one of a group had in hand, and when
 workload    the producers and consumers that have to live through it
 recovery    from the moment a broker could serve again to the first confirm and the first delivery
 report      summary.json, and a page that shows it
+holdings    tasks, threads, descriptors and memory while it runs
+logbook     what the client's actors told
+verdict     everybody comes to rest, everything is read back, each invariant is looked at
 campaign    all of it together: `make chaos`, or `python -m tests.chaos`
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import struct
+import sys
 import time
 from array import array
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class ProducerHistory:
 
     def size_bytes(self) -> int:
         """Memory that it takes."""
-        return len(self.outcomes) + 8 * (len(self.sent_at) + len(self.settled_at))
+        return sum(map(sys.getsizeof, (self.outcomes, self.sent_at, self.settled_at)))
 
     def count(self, outcome: Outcome) -> int:
         """How many messages have this outcome."""
@@ -96,7 +97,7 @@ class ConsumerHistory:
 
     def size_bytes(self) -> int:
         """Memory that it takes."""
-        return len(self.offsets) * (8 + self.producers.itemsize + 8 + 8)
+        return sum(map(sys.getsizeof, (self.offsets, self.producers, self.numbers, self.received_at)))
 
 
 @dataclass

@@ -336,6 +336,8 @@ def _apart(name: str, play: Play, limit_s: float = 2.0) -> Fault:
 
 
 MEMBER_KILLED = "process of the group killed"
+PIPE_KILLED = "process of the pipe killed"
+LOOP_BLOCKED = "loop blocked"
 
 FAULTS: tuple[Fault, ...] = (
     Fault("leader's node killed", kill_leader, (1.0, 6.0), limit_s=1.0),
@@ -359,9 +361,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("replica taken away and given back", change_replicas, (1.0, 3.0)),
     Fault("disk alarm", disk_alarm, (1.0, 4.0)),
     Fault("memory alarm", memory_alarm, (1.0, 4.0)),
-    Fault("process of the pipe killed", kill_pipe, (0.0, 0.5), served="injected"),
+    Fault(PIPE_KILLED, kill_pipe, (0.0, 0.5), served="injected"),
     Fault(MEMBER_KILLED, kill_member, (4.0, 6.0), served="injected"),
-    Fault("loop blocked", block_loop, (0.0, 0.0), served="healed"),
+    Fault(LOOP_BLOCKED, block_loop, (0.0, 0.0), served="healed"),
     _apart("stream deleted", losses.stream_deleted),
     _apart("stream deleted and made anew", losses.made_anew),
     _apart("stream made anew unseen", losses.made_anew_unseen),

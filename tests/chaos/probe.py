@@ -65,6 +65,10 @@ class Probe:
         """When a node answered last before that time; of one that was killed, when it died, to within `EVERY_S`."""
         return max((look.at for look in tuple(self.looks) if look.node == node and look.at <= before), default=before)
 
+    def forget(self) -> None:
+        """Everything that was seen so far is not wanted any more."""
+        del self.looks[: len(self.looks)]
+
     def served_at(self, stream: str, since: float) -> list[float]:
         """The moments at which the stream could be served again, of all that has been seen since.
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 class Recovery:
     """One fault: when it took effect, when the broker could serve again, and how long each stream's client then took.
 
-    `confirm_s` and `delivery_s` have an entry for each producer and each consumer.
+    `limit_s` is what that may take at the 99th percentile; `confirm_s` and `delivery_s` have an entry for each producer
+    and each consumer.
     """
 
     fault: str
     injected_at: float
     healed_at: float
     served_at: float
-    proof: str
+    limit_s: float
     confirm_s: tuple[float, ...]
     delivery_s: tuple[float, ...]
 
@@ -78,6 +79,17 @@ def by_fault(recoveries: Sequence[Recovery]) -> dict[str, dict[str, float | int 
             "delivery_max_s": _rounded(deliveries.at(1.0)),
         }
     return summary
+
+
+def limits(recoveries: Sequence[Recovery]) -> dict[str, dict[str, float | bool]]:
+    """For each kind of fault of which anything was measured: its limit, and whether it was kept."""
+    found: dict[str, dict[str, float | bool]] = {}
+    for fault, figures in by_fault(recoveries).items():
+        measured = [figure for name in ("confirm_p99_s", "delivery_p99_s") if (figure := figures[name]) is not None]
+        if measured:
+            limit, worst = next(one.limit_s for one in recoveries if one.fault == fault), max(measured)
+            found[fault] = {"limit_s": limit, "worst_s": worst, "ok": worst <= limit}
+    return found
 
 
 def _rounded(value: float | None) -> float | None:

@@ -134,8 +134,10 @@ def _tail(file: Path) -> str:
     if not file.exists():
         return ""
     with file.open("rb") as lines:
-        lines.seek(max(0, file.stat().st_size - 200 * BATCH))
-        return lines.read().rpartition(b"\n")[0].partition(b"\n")[2].decode()
+        begin = max(0, file.stat().st_size - 200 * BATCH)
+        lines.seek(begin)
+        whole = lines.read().rpartition(b"\n")[0]
+        return (whole.partition(b"\n")[2] if begin else whole).decode()
 
 
 def _state(pid: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sys
 import time
 from array import array
 from dataclasses import dataclass, field
@@ -138,17 +139,6 @@ class Diary:
         async for event in client.events():
             self.entries.append((time.monotonic(), event))
 
-    def attempts_per_second(self) -> dict[str, int]:
-        """By broker, the most connections that were tried in one second (I15)."""
-        counts: dict[tuple[str, int], int] = {}
-        for at, event in self.entries:
-            if isinstance(event, (events.Connected, events.Disconnected)):
-                counts[event.broker, int(at)] = counts.get((event.broker, int(at)), 0) + 1
-        most: dict[str, int] = {}
-        for (broker, _), count in counts.items():
-            most[broker] = max(most.get(broker, 0), count)
-        return most
-
 
 async def read_back(client: Client, stream: str) -> ReadBack:
     """All that a stream holds now."""
@@ -178,6 +168,11 @@ class Workload:
         return all(writer.got_on(moment) for writer in self.writers) and all(
             reader.got_on(moment) for reader in self.readers
         )
+
+    def size_bytes(self) -> int:
+        """Memory that the histories take."""
+        writers = (one.history.size_bytes() + sys.getsizeof(one.confirmed_at) for one in self.writers)
+        return sum(writers) + sum(one.history.size_bytes() for one in self.readers)
 
     async def stop_writing(self) -> None:
         """Stop all writers, and wait for their outcomes."""
