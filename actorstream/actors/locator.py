@@ -18,6 +18,7 @@ from actorstream.actors.future import LoopFuture
 from actorstream.actors.pool import CONTROL
 from actorstream.actors.runtime import StreamActor
 from actorstream.actors.search import POLL_CAP_S, POLL_FACTOR, POLL_FIRST_S, Search
+from actorstream.actors.survey import Survey
 from actorstream.errors import (
     ActorStreamError,
     ConnectionLost,
@@ -51,6 +52,7 @@ class Locator(StreamActor):
         self._failed_at: dict[Endpoint, float] = {}
         self._current: Endpoint | None = None
         self._search = Search(metadata=self._metadata, refused_at=refused_at, reach=self._open, spawn=self.spawn)
+        self._survey = Survey(metadata_of=self._metadata_of, spawn=self.spawn)
 
     def describe(self) -> dict[str, object]:
         """What the tree shows of it."""
@@ -61,6 +63,8 @@ class Locator(StreamActor):
         match message:
             case m.WhereIs():
                 return self._search.ask(message)
+            case m.IsLedElsewhere():
+                return self._later(self._is_led_elsewhere(message))
             case m.Metadata(streams=streams):
                 return self._later(self._metadata(streams))
             case m.Administer(command=command, repeatable=repeatable):
@@ -99,7 +103,20 @@ class Locator(StreamActor):
     # Where streams live -------------------------------------------------------------------------------------------
 
     async def _metadata(self, streams: tuple[str, ...]) -> dict[str, m.StreamState]:
-        response = await self._ask_any(c.Metadata(streams), repeatable=True)
+        return self._states(await self._ask_any(c.Metadata(streams), repeatable=True))
+
+    async def _metadata_of(self, endpoint: Endpoint, streams: tuple[str, ...]) -> dict[str, m.StreamState]:
+        return self._states(await self._request(endpoint, await self._open(endpoint), c.Metadata(streams)))
+
+    async def _is_led_elsewhere(self, question: m.IsLedElsewhere) -> bool:
+        if self._options.load_balancer_mode:  # it is not for us to say which broker answers, or that it is another one
+            return False
+        elsewhere = await self._survey.is_led_elsewhere(question)
+        if elsewhere:  # who is wrong about one stream is not asked first about others
+            self._failed_at[question.leader] = asyncio.get_running_loop().time()
+        return elsewhere
+
+    def _states(self, response: c.Response) -> dict[str, m.StreamState]:
         if not isinstance(response, c.MetadataResponse):
             raise MalformedFrame(f"a metadata query was answered with {type(response).__name__}")
         brokers = {broker.reference: Endpoint(broker.host, broker.port) for broker in response.brokers}

@@ -44,10 +44,28 @@ class WhereIs:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Where the members of a stream were when the answer was given. `replicas` may be empty."""
+    """Where the members of a stream were when the answer was given. `replicas` may be empty.
+
+    `away`: other members that could not be reached a moment ago.
+    """
 
     leader: Endpoint
     replicas: tuple[Endpoint, ...]
+    away: tuple[Endpoint, ...] = ()
+
+    @property
+    def everyone(self) -> frozenset[Endpoint]:
+        """All members."""
+        return frozenset({self.leader, *self.replicas, *self.away})
+
+
+@dataclass(frozen=True, slots=True)
+class IsLedElsewhere:
+    """Ask: whether most of a stream's members name another leader than this one. -> bool."""
+
+    stream: str
+    leader: Endpoint
+    members: Members
 
 
 @dataclass(frozen=True, slots=True)

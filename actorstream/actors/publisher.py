@@ -8,6 +8,7 @@ outbox's window in order before anything new. All that must survive is in the `O
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from actorstream import events
 from actorstream.actors import messages as m
 from actorstream.actors.answer import Answer
 from actorstream.actors.calls import tell
+from actorstream.actors.doubt import Doubt
 from actorstream.actors.encoding import Encoder, several
 from actorstream.actors.entries import NEVER, Outgoing
 from actorstream.actors.future import LoopFuture
@@ -54,6 +56,12 @@ FENCE_CHECK_S = 5.0
 @dataclass(frozen=True, slots=True)
 class _TimeToCheckFence:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class _TimeToDoubt:
+    members: m.Members
+    doubt: Doubt
 
 
 class Publisher(StreamActor):
@@ -137,6 +145,8 @@ class Publisher(StreamActor):
         self._outbox.attach()
         self._doing = "publishing"
         self._moved_to(slot.endpoint)
+        doubt = Doubt(self._outbox, negotiated.heartbeat_s)
+        self.call_later(doubt.pause_s, _TimeToDoubt(members, doubt))
         self._send(self._outbox.replay())
         self._flush()
         self._ready.try_set(None)
@@ -192,6 +202,10 @@ class Publisher(StreamActor):
                 return self._check_fence()
             case _TimeToCheckFence():
                 self._check_fence_if_confirmed()
+            case _TimeToDoubt(members=members, doubt=doubt):
+                if doubt.arises():
+                    self.spawn(self._look_elsewhere(members))
+                self.call_later(doubt.pause_s, message)
             case m.TopologyChanged(attachment=attachment, code=code):
                 if attachment == self._attachment:
                     self._abandon(response_error(code, f"stream {self._stream!r} moved"))
@@ -285,6 +299,12 @@ class Publisher(StreamActor):
             tell(self._pool, m.LostCredit(self._slot.name, self._outbox.in_flight))
         self._detach()
         self.exit(reason)
+
+    async def _look_elsewhere(self, members: m.Members) -> None:
+        """Confirms stay away: leave the broker if most members of the stream say that it is not the leader."""
+        with contextlib.suppress(ActorStreamError, pykka.ActorDeadError):  # it is asked again
+            if await ask(self._locator, m.IsLedElsewhere(self._stream, members.leader, members)):
+                self._abandon(StreamNotAvailable(f"{members.leader} does not lead stream {self._stream!r} any more"))
 
     def _detach(self) -> None:
         self._connection = None

@@ -136,9 +136,10 @@ class Search:
         leader = state.leader
         if state.code != ResponseCode.OK or leader is None or leader == question.other_than:
             return None
-        replicas = tuple(one for one in state.replicas if not self._is_away(one))
+        away = tuple(one for one in state.replicas if self._is_away(one))
+        replicas = tuple(one for one in state.replicas if one not in away)
         if not self._is_away(leader) or (question.any_member and replicas):
-            return m.Members(leader, replicas)
+            return m.Members(leader, replicas, away)
         wanted = self._wanted[question]
         if not wanted.missing:
             wanted.until = min(wanted.until, asyncio.get_running_loop().time() + WANTED_FROM_AFAR_S)
