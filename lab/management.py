@@ -170,15 +170,15 @@ class Management:
     def delete_prefix(self, prefix: str, vhost: str = "/", within_s: float = 15.0) -> None:
         """Delete the streams and exchanges whose names begin with `prefix`; super streams consist of both."""
 
+        def left() -> list[tuple[str, str]]:
+            listed = [(kind, row["name"]) for kind in ("queues", "exchanges") for row in self.call("GET", kind, vhost)]
+            return [(kind, name) for kind, name in listed if name.startswith(prefix)]
+
         def gone() -> bool:
-            found = False
-            for kind in ("queues", "exchanges"):
-                rows: list[Row] = self.call("GET", kind, vhost)
-                for name in (row["name"] for row in rows if row["name"].startswith(prefix)):
-                    found = True
-                    with contextlib.suppress(NotFound):  # a stream that is being recovered is listed, and not found
-                        self.call("DELETE", kind, vhost, name)
-            return not found
+            for kind, name in left():
+                with contextlib.suppress(NotFound):  # a stream that is being recovered is listed, and not found
+                    self.call("DELETE", kind, vhost, name)
+            return not left()
 
         wait_until(gone, f"nothing is left of {prefix}*", within_s)
 
