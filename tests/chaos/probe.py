@@ -23,6 +23,9 @@ EVERY_S = 0.1
 ANSWER_WITHIN_S = 1.0
 STALE_S = 0.5
 """A node that has not answered for so long does not serve; a healthy one that takes longer counts as back later."""
+LASTS_S = 1.0
+"""A service that ends before is none: nobody has the time to come back. (While a node freezes, the others still answer
+once or twice, and then say nothing for some seconds, all of them.)"""
 _SIZE = struct.Struct(">I")
 
 
@@ -73,24 +76,27 @@ class Probe:
         """The moments at which the stream could be served again, of all that has been seen since.
 
         That a node which was cut off still names the leader it knew is no service: the leader's own node must have
-        answered, too. So after `since` the first moment is the first look that shows both.
+        answered, too. So after `since` the first moment is the first look that shows both. What a node said at `since`
+        itself is its last word: that is when it died.
         """
         ports = [node.port for node in self.nodes]
         leaders: dict[int, int | None] = {}
         seen: dict[int, float] = {}
-        moments: list[float] = []
-        serves = False
+        services: list[tuple[float, float]] = []  # from when until when, or until now
+        serves, last = False, since
         for look in sorted(self.looks, key=lambda look: look.at):
-            if look.at < since:
+            if look.at <= since:
                 continue
             leaders[look.node] = look.leaders.get(stream)
             seen[look.node] = look.at
             recent = {node for node, at in seen.items() if at > look.at - STALE_S}
             named = {leader for node, leader in leaders.items() if node in recent}
-            did, serves = serves, any(leader in ports and ports.index(leader) in recent for leader in named)
-            if serves and not did:
-                moments.append(look.at)
-        return moments
+            went_on = serves and look.at - last <= STALE_S
+            serves = any(leader in ports and ports.index(leader) in recent for leader in named)
+            if serves:
+                services.append((services.pop()[0] if went_on else look.at, look.at))
+            last = look.at
+        return [begin for begin, end in services if end - begin >= LASTS_S or (serves and end == last)]
 
     def _watch(self, index: int, node: Broker) -> None:
         while not self._stop.is_set():
