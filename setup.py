@@ -25,7 +25,19 @@ INTERPRETED = {"__init__.py", "amqp.py", "native.py"}
 """`amqp` is made of subclasses of built-ins, which mypyc does not compile; `native` stands for a module of mypyc's."""
 
 
-CORES = ("encoding", "entries", "grouping", "numbering", "outbox", "progress", "receipt", "room")
+CORES = (
+    "encoding",
+    "entries",
+    "grouping",
+    "intake",
+    "numbering",
+    "outbox",
+    "progress",
+    "receipt",
+    "room",
+    "routing_table",
+    "spread",
+)
 """Modules of `actors` that are no actors: what is done there for each message."""
 
 

@@ -25,6 +25,8 @@ class BaseProducer(ABC):
     Code that publishes and does not care where to takes one of these.
     """
 
+    _yield_every = YIELD_EVERY
+
     def __init__(self, name: str, closing_s: float) -> None:
         self._name = name
         self._closing_s = closing_s
@@ -143,7 +145,7 @@ class BaseProducer(ABC):
     async def _let_others_work(self, messages: int = 1) -> None:
         """Let the loop turn now and then; before messages are accepted, since nothing may be cancelled after that."""
         self._since_yield += messages
-        if self._since_yield >= YIELD_EVERY:
+        if self._since_yield >= self._yield_every:
             self._since_yield = 0
             await asyncio.sleep(0)
 

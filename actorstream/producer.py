@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from actorstream.actors import messages as m
-from actorstream.actors.batch import BatchReceipt, Run
-from actorstream.actors.calls import call, tell
-from actorstream.actors.encoding import Body, Encoder, several
-from actorstream.actors.entries import NEVER
+from actorstream.actors.batch import BatchReceipt
+from actorstream.actors.calls import call
+from actorstream.actors.encoding import Body, Encoder
 from actorstream.actors.future import LoopFuture
+from actorstream.actors.intake import Intake, Load
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.tree import Tree
@@ -45,7 +45,8 @@ class Producer(BaseProducer):
         self._options = options
         self._outbox = outbox
         self._encoder = Encoder(options)
-        self._loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time
+        self._intake = Intake(stream, outbox, self._encoder, options.confirm_timeout_s, now)
         self._ref: m.Ref | None = None
         self._ready: LoopFuture[None] = LoopFuture()
         self._on_gone: Callable[[], None] | None = None
@@ -113,8 +114,8 @@ class Producer(BaseProducer):
         self._since_yield += 1
         if self._since_yield >= YIELD_EVERY:
             await self._let_others_work(0)
-        receipt = self._encoder.receipt(self._outbox, message, publishing_id, filter_value)
-        return receipt if self._offer_in_turn(receipt) else await self._offer_when_room(receipt)
+        placed = self._intake.place(message, publishing_id, filter_value, in_turn=True)
+        return placed if isinstance(placed, Receipt) else await self._offer_when_room(placed.receipt)
 
     def try_send(
         self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
@@ -124,8 +125,8 @@ class Producer(BaseProducer):
         Raises:
             InvalidArgument, MessageTooLarge, BrokerAway, UnsupportedByBroker, Closed: as `send`.
         """
-        receipt = self._encode(message, publishing_id, filter_value)
-        return receipt if self._offer(receipt) else None
+        placed = self._intake.place(message, publishing_id, filter_value, in_turn=False)
+        return placed if isinstance(placed, Receipt) else None
 
     async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """Queue many messages, and return one receipt for all of them as soon as they are accepted.
@@ -138,7 +139,9 @@ class Producer(BaseProducer):
             InvalidArgument, MessageTooLarge: one cannot be sent; nothing was queued.
             OutboxFull, BrokerAway, Closed: as for `send`.
         """
-        return BatchReceipt(await self._offer_all(self._encode_all(messages)))
+        load = self._intake.load(messages)
+        await self._offer_all(load)
+        return BatchReceipt(load.runs)
 
     async def send_sub_entry(
         self,
@@ -165,7 +168,9 @@ class Producer(BaseProducer):
         """
         receipt = self._encode_sub_entry(messages, compression, publishing_id)
         await self._let_others_work(receipt.messages)
-        return receipt if self._offer_in_turn(receipt) else await self._offer_when_room(receipt)
+        if not self._outbox.room.others_first and self._offer(receipt):
+            return receipt
+        return await self._offer_when_room(receipt)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until every message accepted so far has its outcome; what is sent meanwhile is not waited for.
@@ -195,7 +200,7 @@ class Producer(BaseProducer):
     async def _close(self, timeout: float) -> None:
         try:
             if self._closed is None:
-                self._closed = Closed(f"the producer of {self._stream!r} was closed")
+                self._end_with(Closed(f"the producer of {self._stream!r} was closed"))
                 self._outbox.room.wake_all()
                 await self._drain(timeout)
         finally:
@@ -232,6 +237,7 @@ class Producer(BaseProducer):
             self._ready,
             self._actor_gone,
         )
+        self._intake.ref = self._ref
 
     def _actor_gone(self, reason: BaseException | None) -> None:
         on_gone(self, self._ready, reason)
@@ -239,9 +245,6 @@ class Producer(BaseProducer):
     async def _attached(self) -> None:
         """Wait until the actor has been attached for the first time; raises why it never will be."""
         await self._ready
-
-    def _encode(self, message: Body, publishing_id: int | None, filter_value: str | None) -> Receipt:
-        return self._encoder.receipt(self._outbox, message, publishing_id, filter_value)
 
     def _encode_sub_entry(
         self, messages: Iterable[Body], compression: Compression | str | None, publishing_id: int | None
@@ -251,42 +254,17 @@ class Producer(BaseProducer):
         self._outbox.check_size(len(wire))
         return Receipt(wire, publishing_id, messages=count)
 
-    def _encode_all(self, messages: Iterable[Body]) -> list[bytes]:
-        wires = [self._encoder.encode(message) for message in several(messages)]
-        if wires:
-            self._outbox.check_size(max(map(len, wires)))
-        return wires
-
-    def _deadline(self) -> float:
-        timeout = self._options.confirm_timeout_s
-        return NEVER if timeout is None else self._loop.time() + timeout
-
-    def _check_open(self) -> None:
-        if self._closed is not None:
-            raise Closed(f"the producer of {self._stream!r} is closed") from self._closed
-
     def _offer(self, receipt: Receipt) -> bool:
         """Have it accepted, if there is room."""
-        if self._closed is not None:
-            self._check_open()
-        receipt.deadline = self._deadline()
-        is_first = self._outbox.offer(receipt)
-        if is_first:
-            tell(self._ref, m.Flush())
-        return is_first is not None
-
-    def _offer_in_turn(self, receipt: Receipt) -> bool:
-        """`_offer`, unless that would overtake somebody who should not be."""
-        return not self._outbox.room.others_first and self._offer(receipt)
+        return self._intake.offer(receipt)
 
     def _would_take(self, receipt: Receipt) -> bool:
         """Whether `_offer` would have it accepted at this moment; raises what that would raise."""
-        self._check_open()
-        return self._outbox.would_take(receipt)
+        return self._intake.would_take(receipt)
 
     async def _until_room(self, receipt: Receipt) -> None:
         """Wait in turn until there is room, and leave it to whoever comes first."""
-        self._check_open()
+        self._intake.check_open()
         outbox = self._outbox
         await when_room(outbox, receipt.messages, receipt.size, lambda: True, self._options.send_timeout_s)
         outbox.room.wake()
@@ -296,36 +274,23 @@ class Producer(BaseProducer):
         await when_room(self._outbox, receipt.messages, receipt.size, lambda: self._offer(receipt), timeout)
         return receipt
 
-    async def _offer_all(self, wires: list[bytes]) -> list[Run]:
-        """Have all accepted: at once what there is room for, the others as room comes up."""
-        runs: list[Run] = []
-        left = wires
+    async def _offer_all(self, load: Load) -> None:
+        """Have all of it accepted that is not yet: at once what there is room for, the rest as room comes up."""
+        while load.left:
+            await self._let_others_work(YIELD_EVERY if load.runs else load.left)
+            if not load.offer_in_turn():
+                await when_room(self._outbox, 1, load.next_size, load.offer, self._options.send_timeout_s)
 
-        def offer_some() -> bool:
-            nonlocal left
-            self._check_open()
-            accepted = self._outbox.offer_many(left, self._encoder.version, self._deadline())
-            if accepted is None:
-                return False
-            more, is_first = accepted
-            if is_first:
-                tell(self._ref, m.Flush())
-            runs.extend(more)
-            left = left[sum(map(len, more)) :]
-            return True
-
-        while left:
-            await self._let_others_work(YIELD_EVERY if runs else len(left))
-            if self._outbox.room.others_first or not offer_some():
-                await when_room(self._outbox, 1, len(left[0]), offer_some, self._options.send_timeout_s)
-        return runs
+    def _end_with(self, reason: ActorStreamError) -> None:
+        """Accept nothing any more."""
+        self._closed = self._intake.closed = reason
 
     def _gone(self, reason: BaseException | None) -> None:
         """The actor ended for good (called on the tree's loop)."""
         if self._on_gone is not None:
             self._on_gone()
         if self._closed is None:
-            self._closed = (
+            self._end_with(
                 reason if isinstance(reason, ActorStreamError) else Closed(f"the publisher ended: {reason!r}")
             )
         if reason is None:

@@ -10,6 +10,7 @@ from typing import Unpack
 from actorstream.actors.grouping import Grouping
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.receipt import Receipt
+from actorstream.actors.routing_table import RoutingTable
 from actorstream.errors import InvalidArgument, PublisherFenced
 from actorstream.handles import HandleFactory, on_gone
 from actorstream.options import (
@@ -21,7 +22,7 @@ from actorstream.options import (
 )
 from actorstream.options.checks import require
 from actorstream.producer import Producer, confirm_dispatcher
-from actorstream.routing import KeyRouting, Routing, RoutingTable, check_routing
+from actorstream.routing import KeyRouting, Routing, check_routing
 from actorstream.super_stream_producer import SuperStreamProducer
 
 OnConfirm = Callable[[Receipt], Awaitable[None] | None]

@@ -11,15 +11,13 @@ of them, or several names:
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import mmh3
 
-from actorstream.errors import InvalidArgument, NoRoute
+from actorstream.errors import InvalidArgument
 from actorstream.options.checks import check_name, count, require
 
 SEED = 104_729
@@ -42,7 +40,7 @@ def murmur3(key: str) -> int:
         data = key.encode()
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"the routing key {key!r} cannot be encoded in UTF-8: {error}") from None
-    return mmh3.hash(data, SEED, signed=False)
+    return mmh3.mmh3_32_uintdigest(data, SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class HashRouting:
         Raises:
             InvalidArgument: its key is no text, or the hash no such integer.
         """
-        number = self.hash_function(_key_of(self.key, message))
+        number = self.hash_function(check_key(self.key(message)))
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
             raise InvalidArgument(f"the hash of a routing key is an integer, 0 or above, not {number!r}")
         return partitions[number % len(partitions)]
@@ -100,121 +98,6 @@ class KeyRouting:
         count("max_cached", self.max_cached, 1, 2**31)
 
 
-class Routes:
-    """The broker's answers to Route, by key: at most so many, the least recently used go first. Any thread."""
-
-    def __init__(self, maximum: int) -> None:
-        self._maximum = maximum
-        self._routes: OrderedDict[str, tuple[str, ...]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> tuple[str, ...] | None:
-        """The partitions of a key, which may be none; None when it has to be asked for."""
-        with self._lock:
-            route = self._routes.get(key)
-            if route is not None:
-                self._routes.move_to_end(key)
-            return route
-
-    def put(self, key: str, route: tuple[str, ...]) -> None:
-        """Keep an answer."""
-        with self._lock:
-            self._routes[key] = route
-            self._routes.move_to_end(key)
-            if len(self._routes) > self._maximum:
-                self._routes.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all of them: each key is asked for again when it is used."""
-        with self._lock:
-            self._routes.clear()
-
-    def __len__(self) -> int:
-        return len(self._routes)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What `RoutingTable.find` answers for a key whose route is not known: ask the broker, and call `accept`."""
-
-    key: str
-
-
-class RoutingTable:
-    """Where the messages of one producer go, as far as that is known here. Any thread.
-
-    Attributes:
-        super_stream: its name, for errors.
-        routes: what the broker has said of keys; whoever asks it puts the answers there.
-    """
-
-    def __init__(self, super_stream: str, routing: Routing | KeyRouting) -> None:
-        self.super_stream = super_stream
-        self._routing = routing
-        self.routes = Routes(routing.max_cached if isinstance(routing, KeyRouting) else 1)
-        self._partitions: tuple[str, ...] = ()
-        self._known: frozenset[str] = frozenset()
-
-    @property
-    def partitions(self) -> tuple[str, ...]:
-        """Those that messages are spread over, in the broker's order."""
-        return self._partitions
-
-    def use(self, partitions: tuple[str, ...]) -> None:
-        """Spread messages over these from now on.
-
-        Raises:
-            InvalidArgument: the fallback is none of them.
-        """
-        routing = self._routing
-        if isinstance(routing, KeyRouting) and routing.fallback is not None:
-            self._check(routing.fallback, frozenset(partitions))
-        self._partitions, self._known = partitions, frozenset(partitions)
-
-    def find(self, message: Any) -> tuple[str, ...] | Ask:
-        """The partitions of a message, at least one; or the key that the broker has to be asked for.
-
-        Raises:
-            NoRoute: there is none.
-            InvalidArgument: its key is no text, or the user's routing names what is no partition.
-            and whatever the user's callables raise.
-        """
-        routing = self._routing
-        if isinstance(routing, KeyRouting):
-            key = _key_of(routing.key, message)
-            route = self.routes.get(key)
-            return Ask(key) if route is None else self.accept(key, route)
-        chosen = routing(message, self._partitions)
-        if isinstance(chosen, str):
-            self._check(chosen, self._known)
-            return (chosen,)
-        if not isinstance(chosen, Iterable):
-            raise InvalidArgument(f"the routing gives the name of a partition, or several names, and not {chosen!r}")
-        names = tuple(dict.fromkeys(chosen))
-        for name in names:
-            self._check(name, self._known)
-        if not names:
-            raise NoRoute(self.super_stream, None)
-        return names
-
-    def accept(self, key: str, route: tuple[str, ...]) -> tuple[str, ...]:
-        """The partitions for a key, of those that the broker has named.
-
-        Raises:
-            NoRoute: it named none of those in use, and there is no fallback.
-        """
-        targets = tuple([name for name in route if name in self._known])
-        if targets:
-            return targets
-        if isinstance(self._routing, KeyRouting) and self._routing.fallback is not None:
-            return (self._routing.fallback,)
-        raise NoRoute(self.super_stream, key)
-
-    def _check(self, name: str, known: frozenset[str]) -> None:
-        if name not in known:
-            raise InvalidArgument(f"the routing names {name!r}, which is no partition of {self.super_stream!r} in use")
-
-
 def check_routing(routing: Routing | KeyRouting) -> None:
     """Raise InvalidArgument for what is no routing."""
     require(
@@ -228,8 +111,12 @@ def _check_callable(name: str, value: object) -> None:
     require(callable(value), f"{name} is a callable, not {value!r}")
 
 
-def _key_of(extract: Key, message: Any) -> str:
-    key = extract(message)
+def check_key(key: object) -> str:
+    """A routing key as it is.
+
+    Raises:
+        InvalidArgument: it is no text.
+    """
     if not isinstance(key, str):
         raise InvalidArgument(f"a routing key is a string, not {key!r}: let `key` convert it")
     return key

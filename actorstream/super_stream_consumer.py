@@ -13,6 +13,7 @@ from actorstream.actors import messages as m
 from actorstream.actors.calls import tell
 from actorstream.actors.progress import Progress
 from actorstream.actors.router import SuperStreamState
+from actorstream.actors.routing_table import Routes
 from actorstream.actors.tree import Gone, Tree
 from actorstream.consumer import Consumer
 from actorstream.errors import (
@@ -28,7 +29,6 @@ from actorstream.groups import Group
 from actorstream.merging import Merge
 from actorstream.options import OnPartitionsChanged, SuperStreamConsumerOptions
 from actorstream.reading import Reader
-from actorstream.routing import Routes
 from actorstream.wire.message import Message
 
 if TYPE_CHECKING:

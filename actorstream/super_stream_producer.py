@@ -13,8 +13,11 @@ from actorstream.actors import messages as m
 from actorstream.actors.batch import BatchReceipt
 from actorstream.actors.calls import call, tell
 from actorstream.actors.encoding import Body, several
+from actorstream.actors.intake import Unplaced
 from actorstream.actors.receipt import Receipt
 from actorstream.actors.router import Outlet, SuperStreamState
+from actorstream.actors.routing_table import Ask, RoutingTable
+from actorstream.actors.spread import Sorted, Spread
 from actorstream.actors.tree import Gone, Tree
 from actorstream.base_producer import BaseProducer
 from actorstream.compression import Compression
@@ -25,13 +28,16 @@ from actorstream.errors import (
 )
 from actorstream.options import OnPartitionsChanged, SuperStreamProducerOptions
 from actorstream.options.checks import require
-from actorstream.partition_producers import PartitionProducers, all_of, offer, offer_when_room
+from actorstream.partition_producers import PartitionProducers, Parts, all_of, offer, offer_loads, offer_when_room
 from actorstream.producer import Producer
 from actorstream.routed_receipt import RoutedBatchReceipt
-from actorstream.routing import Ask, RoutingTable
 
 if TYPE_CHECKING:
     from actorstream.client import Client
+
+YIELD_EVERY = 2_048
+"""Messages after which `send` lets the loop turn. More than for one stream: with each turn, every partition sends what
+has come in for it, and to send ten messages costs nearly as much as to send a hundred."""
 
 
 class SuperStreamProducer(BaseProducer):
@@ -44,6 +50,8 @@ class SuperStreamProducer(BaseProducer):
     Order: messages reach each partition in the order in which `send` accepted them.
     A message that is routed to several partitions counts once for each of them, in `confirmed` and the like.
     """
+
+    _yield_every = YIELD_EVERY
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class SuperStreamProducer(BaseProducer):
         self._table = table
         self._options = options
         self._loop = asyncio.get_running_loop()
+        self._spread = Spread(table)
         self._outlet = Outlet(table)
         self._state = SuperStreamState(
             super_stream=table.super_stream,
@@ -85,27 +94,27 @@ class SuperStreamProducer(BaseProducer):
     @property
     def unsettled(self) -> int:
         """Messages accepted that have no outcome yet."""
-        return sum(producer.unsettled for producer in self._producers.all)
+        return self._producers.counts.unsettled
 
     @property
     def confirmed(self) -> int:
         """Messages confirmed so far."""
-        return sum(producer.confirmed for producer in self._producers.all)
+        return self._producers.counts.confirmed
 
     @property
     def failed(self) -> int:
         """Messages that ended refused or unconfirmed so far."""
-        return sum(producer.failed for producer in self._producers.all)
+        return self._producers.counts.failed
 
     @property
     def accepted_bytes(self) -> int:
         """See `BaseProducer`."""
-        return sum(producer.accepted_bytes for producer in self._producers.all)
+        return self._producers.counts.accepted_bytes
 
     @property
     def confirmed_bytes(self) -> int:
         """See `BaseProducer`."""
-        return sum(producer.confirmed_bytes for producer in self._producers.all)
+        return self._producers.counts.confirmed_bytes
 
     @property
     def ref(self) -> m.Ref:
@@ -131,14 +140,22 @@ class SuperStreamProducer(BaseProducer):
             Closed: the producer is closed, or its partition is gone; the error that ended it is chained.
             and whatever `Producer.send` and the routing raise.
         """
-        targets = self._find(message)
-        if isinstance(targets, Ask):
-            targets = await self._ask(targets)
-        producers = self._producers.of(targets)
+        self._since_yield += 1
+        if self._since_yield >= self._yield_every:
+            await self._let_others_work(0)
+        if self._closed is not None:
+            self._check()
+        placed = self._spread.place(message, publishing_id, filter_value, in_turn=True)
+        if isinstance(placed, Receipt):
+            return placed
+        if isinstance(placed, Unplaced):
+            (producer,) = self._producers.of((placed.intake.stream,))
+            return await producer._offer_when_room(placed.receipt)
+        producers = self._producers.of(await self._ask(placed) if isinstance(placed, Ask) else placed)
         if len(producers) == 1:
             return await producers[0].send(message, publishing_id=publishing_id, filter_value=filter_value)
         await self._let_others_work(len(producers))
-        return await offer_when_room([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
+        return await offer_when_room(_parts(producers, message, publishing_id, filter_value))
 
     def try_send(
         self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
@@ -150,12 +167,16 @@ class SuperStreamProducer(BaseProducer):
         Raises:
             as `send`.
         """
-        targets = self._find(message)
-        if isinstance(targets, Ask):
-            tell(self._router, m.Route(targets.key))
+        self._check()
+        placed = self._spread.place(message, publishing_id, filter_value, in_turn=False)
+        if isinstance(placed, Receipt):
+            return placed
+        if isinstance(placed, Unplaced):
             return None
-        producers = self._producers.of(targets)
-        return offer([(one, one._encode(message, publishing_id, filter_value)) for one in producers])
+        if isinstance(placed, Ask):
+            tell(self._router, m.Route(placed.key))
+            return None
+        return offer(_parts(self._producers.of(placed), message, publishing_id, filter_value))
 
     async def send_batch(self, messages: Iterable[Body]) -> BatchReceipt:
         """Queue many messages, and return one receipt for all of them as soon as they are accepted.
@@ -167,11 +188,13 @@ class SuperStreamProducer(BaseProducer):
         Raises:
             as `send`.
         """
-        count, batches = await self._sorted(messages)
-        wires = [producer._encode_all(batch) for producer, (_, batch) in batches.items()]
-        runs = await all_of(producer._offer_all(one) for producer, one in zip(batches, wires, strict=True))
-        places = [places for places, _ in batches.values()]
-        return RoutedBatchReceipt(count, list(zip(places, runs, strict=True)))
+        found = await self._sorted(messages)
+        producers = self._producers.of(found.parts)
+        loads = [one._intake.load(part) for one, (_, part) in zip(producers, found.parts.values(), strict=True)]
+        await self._let_others_work(found.count)
+        await offer_loads(list(zip(producers, loads, strict=True)))
+        places = [places for places, _ in found.parts.values()]
+        return RoutedBatchReceipt(found.count, [(where, load.runs) for where, load in zip(places, loads, strict=True)])
 
     async def send_sub_entry(
         self,
@@ -188,29 +211,23 @@ class SuperStreamProducer(BaseProducer):
         Raises:
             as `send`, and `Producer.send_sub_entry`.
         """
-        count, batches = await self._sorted(messages)
-        require(count > 0, "a sub-entry holds one message at least")
-        await self._let_others_work(count)
+        found = await self._sorted(messages)
+        require(found.count > 0, "a sub-entry holds one message at least")
+        await self._let_others_work(found.count)
         parts = [
-            (producer, producer._encode_sub_entry(batch, compression, publishing_id))
-            for producer, (_, batch) in batches.items()
+            (producer, producer._encode_sub_entry(part, compression, publishing_id))
+            for producer, (_, part) in zip(self._producers.of(found.parts), found.parts.values(), strict=True)
         ]
-        return await offer_when_room(parts, count)
+        return await offer_when_room(parts, found.count)
 
-    async def _sorted(self, messages: Iterable[Body]) -> tuple[int, dict[Producer, tuple[list[int], list[Body]]]]:
-        """How many messages there are; and by producer, those that go there, with their places among all."""
-        batches: dict[Producer, tuple[list[int], list[Body]]] = {}
-        count = 0
-        for message in several(messages):
-            targets = self._find(message)
-            if isinstance(targets, Ask):
-                targets = await self._ask(targets)
-            for producer in self._producers.of(targets):
-                places, batch = batches.setdefault(producer, ([], []))
-                places.append(count)
-                batch.append(message)
-            count += 1
-        return count, batches
+    async def _sorted(self, messages: Iterable[Body]) -> Sorted:
+        """The messages by their partitions."""
+        found, left = Sorted(), several(messages)
+        self._check()
+        while (unknown := self._spread.sort(left, found)) is not None:
+            message, wanted = unknown
+            found.add(message, await self._ask(wanted))
+        return found
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until every message accepted so far has its outcome; what is sent meanwhile is not waited for.
@@ -251,14 +268,10 @@ class SuperStreamProducer(BaseProducer):
         self._check()
         return self._table.accept(wanted.key, route)
 
-    def _find(self, message: Body) -> tuple[str, ...] | Ask:
-        self._check()
-        return self._table.find(message)
-
     def _check(self) -> None:
         if self._closed is not None:
             raise Closed(f"the producer of super stream {self.super_stream!r} is closed") from self._closed
-        self._outlet.check()
+        self._table.check()
 
     # Partitions ---------------------------------------------------------------------------------------------------
 
@@ -281,7 +294,7 @@ class SuperStreamProducer(BaseProducer):
         """Spread messages over these partitions from now on."""
         await self._producers.have(partitions)
         self._outlet.publishers = self._producers.refs
-        self._table.use(partitions)
+        self._spread.use(self._producers.intakes, partitions)
 
     def _partition_gone(self) -> None:
         """A partition's producer ended for good (on the tree's loop): perhaps the partition was removed."""
@@ -294,10 +307,10 @@ class SuperStreamProducer(BaseProducer):
 
     def _on_look(self, partitions: tuple[str, ...]) -> None:
         known = self._table.partitions
-        if not known or self._outlet.refusal is not None:
+        if not known or self._table.refusal is not None:
             return  # it is still starting, and looks at the end of that; or it publishes nothing any more
         if self._options.on_partitions_changed is OnPartitionsChanged.RAISE and partitions != known:
-            self._outlet.refusal = PartitionsChanged(
+            self._table.refusal = PartitionsChanged(
                 self.super_stream,
                 tuple(name for name in partitions if name not in known),
                 tuple(name for name in known if name not in partitions),
@@ -310,12 +323,13 @@ class SuperStreamProducer(BaseProducer):
     async def _follow(self) -> None:
         """Use the newest partitions; what cannot be followed is raised by the next `send`."""
         while self._is_open and (self._wanted != self._table.partitions or self._renewable()):
+            self._renewed_at = {name: at for name, at in self._renewed_at.items() if name in self._wanted}
             self._renewed_at |= dict.fromkeys(self._producers.ended(self._wanted), self._loop.time())
             try:
                 await self._use(self._wanted)
                 await self._producers.close_all_but(self._table.partitions)
             except ActorStreamError as error:
-                self._outlet.refusal = error
+                self._table.refusal = error
                 return
 
     def _renewable(self) -> set[str]:
@@ -354,3 +368,8 @@ class SuperStreamProducer(BaseProducer):
             f"<SuperStreamProducer of {self.super_stream!r}: {state}, {len(self.partitions)} partitions, "
             f"{self.confirmed} confirmed, {self.unsettled} unsettled>"
         )
+
+
+def _parts(producers: list[Producer], message: Body, publishing_id: int | None, filter_value: str | None) -> Parts:
+    """One message, encoded for each of several partitions."""
+    return [(one, one._intake.encode(message, publishing_id, filter_value)) for one in producers]

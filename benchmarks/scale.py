@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import actorstream
 from actorstream import Client, HashRouting, Node
+from actorstream.routing import murmur3
 from benchmarks.workload import BODY_SIZE, Outcome, Task, bodies, perform, seconds, start
 
 T = TypeVar("T")
@@ -97,15 +98,25 @@ def parts(items: list[T]) -> Iterable[list[T]]:
     return (items[first : first + AT_ONCE] for first in range(0, len(items), AT_ONCE))
 
 
+def key_of(message: bytes) -> str:
+    """By what messages are spread over partitions: their number."""
+    return message[:8].hex()
+
+
 async def plain_streams(task: Task) -> Outcome:
-    """`send` to many streams in turn, and all confirmed."""
+    """`send` to many streams, and all confirmed: each message to the one where the hash of its key would have it.
+
+    Not to one after the other: all producers would let the loop turn at the same moment then, and each would have 512
+    messages to send at once, as no load from outside has it, and no super stream.
+    """
     names = [f"{task.stream}-{number}" for number in range(task.handles)]
     messages = bodies(task.count, task.size)
+    places = [murmur3(key_of(message)) % task.handles for message in messages]
     async with actorstream.connect(task.uri) as client, streams(client, names):
         producers = await asyncio.gather(*(client.producer(name) for name in names))
         begin = start()
-        for number, message in enumerate(messages):
-            await producers[number % len(producers)].send(message)
+        for place, message in zip(places, messages, strict=True):
+            await producers[place].send(message)
         for producer in producers:
             await producer.flush()
         outcome = seconds(begin)
@@ -119,7 +130,7 @@ async def super_stream(task: Task) -> Outcome:
     async with actorstream.connect(task.uri) as client:
         await client.create_super_stream(task.stream, partitions=task.handles)
         try:
-            routing = HashRouting(lambda message: message[:8].hex())
+            routing = HashRouting(key_of)
             async with await client.super_stream_producer(task.stream, routing=routing) as producer:
                 begin = start()
                 for message in messages:

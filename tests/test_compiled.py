@@ -17,7 +17,19 @@ ROOT = Path(__file__).resolve().parent.parent
 WIRE = {f"wire/{path.stem}" for path in (ROOT / "actorstream" / "wire").glob("*.py")}
 CORES = {
     f"actors/{name}"
-    for name in ("encoding", "entries", "grouping", "numbering", "outbox", "progress", "receipt", "room")
+    for name in (
+        "encoding",
+        "entries",
+        "grouping",
+        "intake",
+        "numbering",
+        "outbox",
+        "progress",
+        "receipt",
+        "room",
+        "routing_table",
+        "spread",
+    )
 }
 NEVER_COMPILED = {"wire/__init__", "wire/amqp", "wire/native"}
 COMPILED = WIRE - NEVER_COMPILED | CORES  # see setup.py

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from actorstream.actors.routing_table import Ask, Routes, RoutingTable
 from actorstream.errors import InvalidArgument, NoRoute
-from actorstream.routing import Ask, HashRouting, KeyRouting, Routes, RoutingTable, check_routing, murmur3
+from actorstream.routing import HashRouting, KeyRouting, check_routing, murmur3
 
 PARTITIONS = ("ss-0", "ss-1", "ss-2")
 
@@ -164,6 +165,29 @@ def test_what_is_no_routing_is_refused(routing: Any) -> None:
 def test_what_a_routing_cannot_be_made_of_is_refused(make: Any) -> None:
     with pytest.raises(InvalidArgument):
         make()
+
+
+def test_what_inherits_from_hash_routing_does_what_it_says() -> None:
+    class Reversed(HashRouting):
+        def __call__(self, message: Any, partitions: tuple[str, ...]) -> str:
+            return HashRouting.__call__(self, message, partitions[::-1])
+
+    assert table(HashRouting(same)).find("customer-1") == ("ss-2",)
+    assert table(Reversed(same)).find("customer-1") == ("ss-0",)
+    assert table(HashRouting(same, hash_function=len)).find("four") == ("ss-1",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "told"),
+    [
+        (HashRouting, 7, "a routing key is a string, not 7"),
+        (KeyRouting, 7, "a routing key is a string, not 7"),
+        (HashRouting, "\ud800", "cannot be encoded in UTF-8"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_by_the_table(kind: Any, key: Any, told: str) -> None:
+    with pytest.raises(InvalidArgument, match=told):
+        table(kind(lambda _: key)).find("m")
 
 
 # Key routing

@@ -109,7 +109,7 @@ async def test_a_message_for_several_partitions_one_of_which_has_ended_is_accept
     cluster = made()
     async with client_of(cluster) as client, await client.super_stream_producer("ss", routing=to_all) as producer:
         cluster.delete("ss-1")
-        await until(lambda: not producer._producers._by_partition["ss-1"]._is_open)
+        await until(lambda: not producer._producers._known.of["ss-1"]._is_open)
         with pytest.raises(Closed, match="'ss-1' cannot be published to"):
             await producer.send("m")
         with pytest.raises(Closed, match="'ss-1' cannot be published to"):
@@ -155,7 +155,7 @@ async def test_a_message_for_several_partitions_one_of_which_is_away_is_accepted
         await client.super_stream_producer("ss", routing=to_all, when_away=WhenAway.FAIL) as producer,
     ):
         cluster.move_leader("ss-1", None)
-        await until(lambda: not producer._producers._by_partition["ss-1"]._outbox._attached)
+        await until(lambda: not producer._producers._known.of["ss-1"]._outbox._attached)
         with pytest.raises(BrokerAway):
             await producer.send("m")
         with pytest.raises(BrokerAway):
@@ -180,6 +180,115 @@ async def test_a_message_whose_id_does_not_fit_one_of_its_partitions_is_accepted
         assert (producer.unsettled, cluster.bodies("ss-0")) == (0, [])
         await producer.send_wait("all", publishing_id=10)
     assert cluster.bodies("ss-0") == [b"all"]
+
+
+# One partition without room
+
+
+def first_or_second(message: str, partitions: tuple[str, ...]) -> str:
+    return partitions[message.startswith("b")]
+
+
+async def test_a_send_without_room_waits_in_turn_and_is_routed_and_encoded_once() -> None:
+    cluster = made()
+    routed: list[str] = []
+    filtered: list[str] = []
+
+    def routing(message: str, partitions: tuple[str, ...]) -> str:
+        routed.append(message)
+        return first_or_second(message, partitions)
+
+    def filter_value(message: str) -> str:
+        filtered.append(message)
+        return message
+
+    async with (
+        client_of(cluster) as client,
+        await client.super_stream_producer(
+            "ss", routing=routing, max_unconfirmed=1, filter_value=filter_value
+        ) as producer,
+    ):
+        held = cluster.hold(c.Publish)
+        await producer.send("a0")
+        outbox = producer._producers._known.of["ss-0"]._outbox
+        waiting = []
+        for number in range(1, 4):
+            waiting.append(asyncio.create_task(producer.send(f"a{number}")))
+            await until(lambda: outbox.room.waiting == len(waiting))
+        assert producer.try_send("a4") is None
+        await producer.send("b0")  # the other partition has room
+        held.release()
+        for receipt in [await one for one in waiting]:
+            await receipt
+        await producer.flush()
+    assert cluster.bodies("ss-0") == [b"a0", b"a1", b"a2", b"a3"]
+    assert routed == filtered == ["a0", "a1", "a2", "a3", "a4", "b0"]
+
+
+async def test_a_send_that_is_cancelled_while_it_waits_for_its_partition_was_not_accepted() -> None:
+    cluster = made()
+    async with (
+        client_of(cluster) as client,
+        await client.super_stream_producer("ss", routing=first_or_second, max_unconfirmed=1) as producer,
+    ):
+        held = cluster.hold(c.Publish)
+        await producer.send("a0")
+        waiting = asyncio.create_task(producer.send("a1"))
+        await until(lambda: producer._producers._known.of["ss-0"]._outbox.room.waiting)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert producer.unsettled == 1
+        held.release()
+        await producer.send_wait("a2")
+    assert cluster.bodies("ss-0") == [b"a0", b"a2"]
+
+
+async def test_a_batch_waits_for_the_partition_without_room_and_for_no_other() -> None:
+    cluster = made()
+    async with (
+        client_of(cluster) as client,
+        await client.super_stream_producer("ss", routing=first_or_second, max_unconfirmed=2) as producer,
+    ):
+        held = cluster.hold(c.Publish)
+        sending = asyncio.create_task(producer.send_batch(["a0", "b0", "a1", "a2", "b1", "a3"]))
+        of = producer._producers._known.of
+        await until(lambda: of["ss-0"]._outbox.room.waiting)
+        assert (of["ss-0"].unsettled, of["ss-1"].unsettled) == (2, 2)
+        held.release()
+        batch = await sending
+        await batch
+        assert len(batch) == len(batch.receipts) == 6
+    assert (cluster.bodies("ss-0"), cluster.bodies("ss-1")) == ([b"a0", b"a1", b"a2", b"a3"], [b"b0", b"b1"])
+
+
+async def test_a_batch_of_which_one_partition_is_away_raises_that_and_the_others_have_theirs() -> None:
+    cluster = made()
+    async with (
+        client_of(cluster) as client,
+        await client.super_stream_producer("ss", routing=first_or_second, when_away=WhenAway.FAIL) as producer,
+    ):
+        cluster.move_leader("ss-0", None)
+        await until(lambda: not producer._producers._known.of["ss-0"]._outbox._attached)
+        with pytest.raises(BrokerAway):
+            await producer.send_batch(["a0", "b0"])
+        await producer.flush()
+    assert (cluster.bodies("ss-0"), cluster.bodies("ss-1")) == ([], [b"b0"])
+
+
+async def test_a_batch_of_which_one_message_is_none_leaves_nothing_behind() -> None:
+    cluster = made()
+    messages: list[Any] = ["a0", "b0", "a1", 3]
+    async with (
+        client_of(cluster) as client,
+        await client.super_stream_producer("ss", routing=lambda _, partitions: partitions) as producer,
+    ):
+        with pytest.raises(InvalidArgument, match="a message is bytes, text or a Message, not int"):
+            await producer.send_batch(messages)
+        assert producer.unsettled == 0
+    with pytest.raises(Closed, match="'ss' is closed"):
+        await producer.send_batch(["a0"])
+    assert (cluster.bodies("ss-0"), cluster.bodies("ss-1")) == ([], [])
 
 
 # Threads
@@ -239,6 +348,43 @@ async def test_f45_a_change_while_a_removed_partition_takes_its_time_to_close_is
         with pytest.raises(Unconfirmed):
             await receipt
         assert producer.failed == 1
+
+
+async def test_f45_of_partitions_that_come_and_go_the_counts_are_kept_and_nothing_else() -> None:
+    cluster = made(1)
+    async with (
+        client_of(cluster) as client,
+        await client.super_stream_producer(
+            "ss", routing=HashRouting(text), on_partitions_changed=OnPartitionsChanged.FOLLOW, refresh_s=0.02
+        ) as producer,
+    ):
+        producers = producer._producers
+
+        async def one_other_than(before: list[Producer]) -> None:
+            await until(lambda: len(producers.all) == 1 and producers.all != before)
+
+        async def has_ended(one: Producer) -> None:
+            await until(lambda: not one._is_open)
+
+        for number in range(1, 6):
+            await producer.send_wait("m")
+            before = producers.all
+            cluster.create(f"ss-{number}")
+            cluster.super_streams["ss"] = ((str(number), f"ss-{number}"),)
+            cluster.delete(f"ss-{number - 1}")
+            await one_other_than(before)
+        await producer.send_wait("m")
+        assert (producer.confirmed, producer.failed, producer.unsettled) == (6, 0, 0)
+        assert producer.confirmed_bytes == producer.accepted_bytes > 0
+        for _ in range(3):  # one that is made anew under its name, too
+            before = [ended] = producers.all
+            cluster.delete("ss-5")
+            await has_ended(ended)
+            cluster.create("ss-5")
+            await one_other_than(before)
+            await producer.send_wait("m")
+        assert producer.confirmed == 9
+        assert len(client._handles) == 2, "the producer and the one of its partition"
 
 
 async def test_f45_a_change_during_the_start_is_followed_after_it() -> None:

@@ -20,9 +20,9 @@ from actorstream.actors.calls import call, tell
 from actorstream.actors.encoding import several
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.mailbox import Publish, PublishBatch, Published
+from actorstream.actors.routing_table import Ask, Routes, RoutingTable
 from actorstream.actors.runtime import StreamActor, Timer
 from actorstream.errors import ActorStreamError, Closed, ConnectionLost, StreamDoesNotExist
-from actorstream.routing import Ask, Routes, RoutingTable
 from actorstream.wire import commands as c
 from actorstream.wire.constants import ResponseCode
 
@@ -48,17 +48,10 @@ class Outlet:
     Attributes:
         table: where messages go.
         publishers: who publishes to each partition; replaced, and never changed.
-        refusal: why nothing is published any more, if the owner says so.
     """
 
     table: RoutingTable
     publishers: Mapping[str, m.Ref] = field(default_factory=dict)
-    refusal: ActorStreamError | None = None
-
-    def check(self) -> None:
-        """Raise the refusal, if there is one."""
-        if self.refusal is not None:
-            raise self.refusal.with_traceback(None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -247,7 +240,6 @@ class SuperStreamRouter(StreamActor):
         answer = Answer(message, self._publish_failed)
 
         def forward() -> None:
-            outlet.check()
             targets = outlet.table.find(message.body)
             if not isinstance(targets, Ask):
                 _hand_out(message, answer, targets, outlet)

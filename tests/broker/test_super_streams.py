@@ -620,7 +620,7 @@ async def test_f45_keys_move_to_a_partition_that_is_followed(broker: Broker, cli
 async def test_f45_a_change_is_raised_by_whoever_wants_it_so(broker: Broker, client: Client, stream: Streams) -> None:
     name, producer = await with_change(broker, client, stream, OnPartitionsChanged.RAISE)
     async with producer:
-        await until(lambda: producer._outlet.refusal is not None, "the change has arrived")
+        await until(lambda: producer._table.refusal is not None, "the change has arrived")
         with pytest.raises(PartitionsChanged, match=f"added: {name}-2") as caught:
             await producer.send("key")
         assert (caught.value.added, caught.value.removed) == ((f"{name}-2",), ())
