@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import contenders as c, plots, report
 from benchmarks.contenders import Contender
 from benchmarks.measure import COMPILED, QUICK, STEADY_RATE, Amounts, Bench, Results, ratios, summary
-from lab import broker as lab
+from lab import start as lab
 from lab.broker import Broker
 from lab.shell import ROOT, LabError, say
 from tests.interop.peers import environment

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import actorstream
 from actorstream import events
-from lab import broker as lab_broker, engine, image
+from lab import engine, image, start
 from lab.broker import Broker
 from lab.shell import LabError
 
@@ -231,7 +231,7 @@ is sent. Lines with *** say what is broken; those below them, what the superviso
 def set_up() -> Broker:
     """A broker to break, with everything it takes."""
     engine.ensure()
-    return lab_broker.chaos(image=image.choose())
+    return start.chaos(image=image.choose())
 
 
 async def main() -> int:

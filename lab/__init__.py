@@ -1,8 +1,8 @@
 """The broker laboratory: how tests, demo and benchmarks get RabbitMQ brokers, and how they break them.
 
 `python -m lab up` (or `make up`) does the whole set-up on a bare machine: engine, compose plugin, image, one running
-broker. `lab.broker` is what test code imports. Everything here needs Python's standard library and the docker command
-only, so that it works before anything has been installed.
+broker. `lab.start` is where test code gets brokers. Everything here needs Python's standard library and the docker
+command only, so that it works before anything has been installed.
 
     shell.py        running commands, progress, waiting for a condition
     engine.py       an engine and its compose plugin, installed where they are missing
@@ -11,5 +11,7 @@ only, so that it works before anything has been installed.
     container.py    one container, and what can be done to it from outside
     certificates.py for the broker that speaks TLS
     management.py   the broker's management API over HTTP
-    broker.py       Broker and Cluster: addresses and faults
+    broker.py       one broker: its addresses, and its faults
+    cluster.py      three of them
+    start.py        the brokers of this checkout, started where they are not running
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from lab import broker, compose, engine, image
+from lab import compose, engine, image, start
 from lab.shell import LabError, say
 
 
@@ -40,16 +40,16 @@ def main() -> int:
 def _carry_out(arguments: argparse.Namespace) -> None:
     match arguments.command:
         case "up":
-            print(broker.set_up().uri)
+            print(start.set_up().uri)
         case "chaos":
             engine.ensure()
-            print(broker.chaos(image=image.choose()).uri)
+            print(start.chaos(image=image.choose()).uri)
         case "secure":
             engine.ensure()
-            print(broker.secure(image=image.choose()).tls_uri)
+            print(start.secure(image=image.choose()).tls_uri)
         case "cluster":
             engine.ensure()
-            print(*(node.uri for node in broker.cluster(image=image.choose()).nodes), sep="\n")
+            print(*(node.uri for node in start.cluster(image=image.choose()).nodes), sep="\n")
         case "versions":
             print(image.oldest(), image.newest(), sep="\n")
         case "image":

@@ -32,8 +32,9 @@ import pytest
 import pytest_asyncio
 
 from actorstream import wire
-from lab import broker as lab
-from lab.broker import Broker, Cluster
+from lab import start as lab
+from lab.broker import Broker
+from lab.cluster import Cluster
 from lab.management import Management
 from lab.shell import LabError
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from lab import certificates, compose, engine
-from lab.broker import Broker, Cluster
+from lab.broker import Broker
+from lab.cluster import Cluster
 from lab.management import NotFound
 from lab.shell import LabError, wait_until
 from tests.conftest import Streams

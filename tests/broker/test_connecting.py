@@ -8,7 +8,8 @@ import pytest
 
 import actorstream
 from actorstream import Credentials, errors
-from lab.broker import Broker, Cluster
+from lab.broker import Broker
+from lab.cluster import Cluster
 from tests.broker.reading import connected, until
 from tests.conftest import Streams
 

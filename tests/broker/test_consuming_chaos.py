@@ -12,7 +12,8 @@ import pytest
 import actorstream
 from actorstream import Client, ConnectionOptions, Consumer, OnGap, OnTruncated, StreamArguments, errors, events
 from actorstream.transport import open_tcp
-from lab.broker import Broker, Cluster
+from lab.broker import Broker
+from lab.cluster import Cluster
 from tests.broker.reading import connected, numbered, numbers, offsets, publish, read, take, take_all, until, watching
 from tests.conftest import Streams
 

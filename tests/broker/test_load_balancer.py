@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import actorstream
 from actorstream import Client, Endpoint, events
-from lab.broker import Broker, Cluster
+from lab.broker import Broker
 from lab.certificates import Certificates
+from lab.cluster import Cluster
 from tests.balancer import Balancer
 from tests.broker.reading import numbered, numbers, read, take, until, watching
 from tests.conftest import Streams

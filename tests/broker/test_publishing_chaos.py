@@ -13,7 +13,8 @@ import pytest
 import actorstream
 from actorstream import Client, Node, Producer, Receipt
 from actorstream.errors import Unconfirmed
-from lab.broker import Broker, Cluster
+from lab.broker import Broker
+from lab.cluster import Cluster
 from tests.broker.reading import until
 from tests.conftest import Streams
 

@@ -9,7 +9,7 @@ import random
 import sys
 from pathlib import Path
 
-from lab import broker as lab, engine, image
+from lab import engine, image, start as lab
 from lab.shell import ROOT, LabError, say
 from tests.chaos import report
 from tests.chaos.campaign import Campaign

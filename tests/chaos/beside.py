@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import actorstream
-from lab import broker as lab, engine, image
-from lab.broker import Cluster
+from lab import engine, image, start as lab
+from lab.cluster import Cluster
 from lab.shell import ROOT, STATE, LabError, say
 from tests.broker.reading import until
 from tests.chaos import nemesis

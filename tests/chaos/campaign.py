@@ -14,7 +14,7 @@ from pathlib import Path
 
 import actorstream
 from actorstream import Client, ConnectionOptions, HashRouting, StreamArguments
-from lab.broker import Cluster
+from lab.cluster import Cluster
 from lab.shell import STATE, LabError, say
 from tests.chaos import checker, holdings
 from tests.chaos.cast import (

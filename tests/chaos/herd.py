@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import actorstream
 from actorstream import Client, Consumer, Producer
-from lab import broker as lab, engine, image
-from lab.broker import Cluster
+from lab import engine, image, start as lab
+from lab.cluster import Cluster
 from lab.shell import STATE, LabError, say
 from tests.broker.reading import until
 from tests.chaos.logbook import Logbook

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lab.broker import Broker, Cluster
+from lab.broker import Broker
+from lab.cluster import Cluster
 from lab.shell import LabError, wait_until
 from tests.chaos import handlers, losses
 from tests.chaos.checker import Violation
@@ -245,13 +246,15 @@ def restart_stream(arena: Arena) -> str:
 
 
 def move_leader(arena: Arena) -> str:
-    """Move a stream's leader to another node."""
+    """Move a stream's leader to another node. The broker takes that for a wish: it is told until it has happened."""
     stream = arena.stream()
     old = arena.cluster.leader_of(stream)
-    new = arena.rng.choice(arena.cluster.others(old))
-    old.restart_stream(stream, prefer=new.node)
-    now = arena.cluster.leader_of(stream)
-    return f"{stream} is led by {now.node}, before by {old.node}"
+    for new in (*arena.cluster.others(old), *arena.cluster.others(old)):
+        old.restart_stream(stream, prefer=new.node)
+        now = arena.cluster.leader_of(stream)
+        if now is not old:
+            return f"{stream} is led by {now.node}, before by {old.node}"
+    raise LabError(f"{stream} is still led by {old.node}")
 
 
 def change_replicas(arena: Arena) -> str:

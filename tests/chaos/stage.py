@@ -17,7 +17,7 @@ from typing import Any
 
 import actorstream
 from actorstream import Client, ConnectionOptions, errors, events
-from lab.broker import Cluster
+from lab.cluster import Cluster
 from lab.management import Management
 from lab.shell import LabError
 from tests.broker.reading import until

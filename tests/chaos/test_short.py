@@ -6,7 +6,7 @@ What is asserted is what has to hold on any machine. How long recoveries take is
 
 import pytest
 
-from lab.broker import Cluster
+from lab.cluster import Cluster
 from lab.shell import STATE
 from tests.chaos import report
 from tests.chaos.campaign import Campaign

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from actorstream import Client
-from lab.broker import Cluster
+from lab.cluster import Cluster
 from tests.broker.reading import until
 from tests.chaos import checker
 from tests.chaos.cast import (
