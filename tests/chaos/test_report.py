@@ -1,8 +1,10 @@
 """What is made of a run: the verdict on its recovery times, its slopes, its lag, its page; and what a member wrote."""
 
 import json
+import re
 from array import array
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -85,6 +87,8 @@ def test_the_page_and_the_summary_tell_a_run(tmp_path: Path, wrong: bool) -> Non
     assert summary["violations"] == (["I3 order: 7 comes first after 8"] if wrong else [])
     page = (tmp_path / "report.html").read_text()
     assert ("1 violations" in page, ">WRONG<" in page, ">LATE<" in page) == (wrong, wrong, wrong)
+    plots = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page)]
+    assert [len(plot.findall("polyline")) for plot in plots] == [1, 1, 1, 1]
     assert "disconnected: from &lt;broker&gt;" in page
     assert "connected: later" not in page
     assert page.count("<title>leader&#x27;s node killed</title>") == 8, (
