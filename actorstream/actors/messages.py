@@ -118,6 +118,14 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Tell: somebody will probably lease a place there in a moment; a connection that nobody comes to is closed."""
+
+    endpoint: Endpoint
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """A place on a connection: an id that is used by nobody else there. `entity_id` is -1 on control connections.
 

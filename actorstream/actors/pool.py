@@ -26,7 +26,7 @@ from actorstream.actors.calls import tell
 from actorstream.actors.connection import Connection
 from actorstream.actors.dialing import Dialer, Goal
 from actorstream.actors.future import LoopFuture
-from actorstream.actors.runtime import StreamActor, ask
+from actorstream.actors.runtime import StreamActor, Timer, ask
 from actorstream.actors.supervisor import ChildSpec, RestartPolicy, StartChild, StopChild
 from actorstream.backoff import Backoff
 from actorstream.errors import ActorStreamError, ResponseError
@@ -115,6 +115,13 @@ class _Line:
     retired: bool = False
     came_up: bool = False
     lost_credit: int = 0
+    closing: Timer | None = None
+
+    def stay(self) -> None:
+        """It is not going to be looked at, whether it is idle."""
+        if self.closing is not None:
+            self.closing.cancel()
+            self.closing = None
 
     def serves(self, wanted: m.Lease) -> bool:
         """Whether it leads, wherever it leads, to a broker that is wanted."""
@@ -222,6 +229,8 @@ class Pool(StreamActor):
         match message:
             case m.Lease():
                 return await self._lease(message)
+            case m.Prepare(endpoint=endpoint, role=role):
+                await self._prepare(m.Lease(endpoint, role))
             case m.Release(slot=slot):
                 self._release(slot)
             case m.Retire(name=name):
@@ -256,6 +265,11 @@ class Pool(StreamActor):
             line = await self._connect(wanted)
         entity_id = -1 if line.role == CONTROL else line.ids.take()
         return m.Slot(line.ref, line.name, wanted.endpoint, line.role, entity_id)
+
+    async def _prepare(self, wanted: m.Lease) -> None:
+        if self._options.load_balancer_mode or any(line.serves(wanted) for line in self._state.lines.values()):
+            return  # behind a load balancer, a connection to one broker in particular may cost several
+        self._close_if_idle(await self._connect(wanted))
 
     async def _connect(self, wanted: m.Lease) -> _Line:
         number = next(self._state.numbers)
@@ -303,7 +317,8 @@ class Pool(StreamActor):
 
     def _close_if_idle(self, line: _Line) -> None:
         if line.role != CONTROL and not len(line.ids):
-            self.call_later(0.0 if line.retired else LINGER_S, _CloseIfIdle(line.name))
+            line.stay()
+            line.closing = self.call_later(0.0 if line.retired else LINGER_S, _CloseIfIdle(line.name))
 
     async def _retire(self, line: _Line) -> None:
         line.retired = True
@@ -311,6 +326,7 @@ class Pool(StreamActor):
             await self._close(line)
 
     async def _close(self, line: _Line) -> None:
+        line.stay()
         del self._state.lines[line.name]
         # Told, not asked: a polite close may take a second, and nobody else should wait for it.
         self._connections.tell(StopChild(line.name))
@@ -318,6 +334,7 @@ class Pool(StreamActor):
     def _on_gone(self, name: str, reason: BaseException | None) -> None:
         line = self._state.lines.pop(name, None)
         if line is not None:  # not closed by us
+            line.stay()
             refused = isinstance(reason, ResponseError) or isinstance(getattr(reason, "__cause__", None), ResponseError)
             now = asyncio.get_running_loop().time()
             gate = self._gate(line.endpoint)

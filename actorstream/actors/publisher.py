@@ -126,6 +126,8 @@ class Publisher(StreamActor):
     async def _attach(self) -> None:
         """Find the leader, declare, replay the window; only then is anything new sent."""
         self._doing = "waiting for a leader"
+        if self._last_broker:  # most often it is still the leader: one handshake less to wait for
+            tell(self._pool, m.Prepare(self._last_broker[0], PUBLISHING))
         members: m.Members = await ask(self._locator, m.WhereIs(self._stream))
         self._doing = f"attaching to {members.leader}"
         slot = await lease(self._pool, members.leader, PUBLISHING)

@@ -37,7 +37,7 @@ from actorstream.errors import (
     response_error,
 )
 from actorstream.offset import OffsetSpecification, OffsetType
-from actorstream.options import ConsumerOptions, OnGap, OnTruncated
+from actorstream.options import ConsumerOptions, Endpoint, OnGap, OnTruncated
 from actorstream.options.checks import require
 from actorstream.wire import commands as c
 from actorstream.wire.chunk import Chunk
@@ -110,8 +110,13 @@ class Subscriber(StreamActor):
     async def _attach(self) -> None:
         """Find a member, compare the cursor with the stream, subscribe."""
         self._doing = "waiting for a member"
+        guess = self._guess()
         members: m.Members = await ask(self._locator, m.WhereIs(self._stream, any_member=not self._needs_leader))
-        endpoint = members.leader if self._needs_leader else choose(members, self._state.tried)
+        self._state.members = members
+        if guess in (members.leader, *members.replicas) and not self._needs_leader:
+            endpoint = guess
+        else:
+            endpoint = members.leader if self._needs_leader else choose(members, self._state.tried)
         # Behind a load balancer, which picks the broker, any member will do, unless it has to be the leader.
         as_good = () if self._needs_leader else (members.leader, *members.replicas)
         self._doing = f"attaching to {endpoint}"
@@ -141,6 +146,15 @@ class Subscriber(StreamActor):
             )
         state.last_broker = endpoint
         state.ready.try_set(None)
+
+    def _guess(self) -> Endpoint | None:
+        """The member that it will be, if they are still the same: the connection is made while that is asked."""
+        known = self._state.members
+        if known is None:
+            return None
+        guess = known.leader if self._needs_leader else choose(known, self._state.tried)
+        tell(self._pool, m.Prepare(guess, CONSUMING))
+        return guess
 
     @property
     def _needs_leader(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from actorstream.actors.cursor import Cursor, Delivery
 from actorstream.actors.desk import CarryOut
 from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.messages import Members
 from actorstream.options import Endpoint
 
 EMPTY = -1
@@ -27,6 +28,7 @@ class SubscriberState:
     attachment: int = -1
     paused: bool = False
     last_broker: Endpoint | None = None
+    members: Members | None = None
     tried: set[Endpoint] = field(default_factory=set)
     wants_leader: bool = False
     broken_at: tuple[str, int] = ("", -1)

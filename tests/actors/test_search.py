@@ -211,3 +211,47 @@ async def test_f06_the_last_member_is_waited_for(monkeypatch: pytest.MonkeyPatch
         async with await opening as consumer:
             assert (await anext(aiter(consumer))).body == b"x"
     assert len(cluster.network.attempts) == 2, "one for questions, and one for the consumer"
+
+
+def opened(cluster: FakeCluster, role: str) -> int:
+    """How many connections of a role are open."""
+    return sum(
+        peer.is_open
+        and any(
+            isinstance(one, c.PeerProperties) and role in one.properties["connection_name"] for one in peer.received
+        )
+        for peer in cluster.connections()
+    )
+
+
+async def test_i9_when_all_connections_are_cut_those_to_come_are_made_while_the_leader_is_asked_for() -> None:
+    cluster = FakeCluster(nodes=3)
+    cluster.create("s", leader=0)
+    async with (
+        client_of(cluster, hedge_s=5.0) as client,
+        await client.producer("s") as producer,
+        await client.consumer("s", "first") as consumer,
+    ):
+        await producer.send_wait(b"before")
+        messages = aiter(consumer)
+        await anext(messages)
+        asked = cluster.script.hold(c.Metadata)
+        for peer in cluster.connections():
+            peer.drop()
+        receipt = await producer.send(b"after")
+        await until(lambda: asked.waiting and opened(cluster, "publisher") and opened(cluster, "consumer"))
+        asked.release()
+        await receipt
+        assert (await anext(messages)).body == b"after"
+        assert (opened(cluster, "publisher"), opened(cluster, "consumer")) == (1, 1), "none that nobody needs"
+
+
+async def test_a_connection_that_was_made_for_nobody_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "LINGER_S", 0.05)
+    cluster = FakeCluster(nodes=2)
+    cluster.create("s", leader=0)
+    async with client_of(cluster, hedge_s=5.0) as client, await client.producer("s") as producer:
+        await producer.send_wait(b"before")
+        cluster.move_leader("s", 1)
+        await producer.send_wait(b"after")
+        await until(lambda: opened(cluster, "publisher") == 1)
