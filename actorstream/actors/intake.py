@@ -46,7 +46,9 @@ class Intake:
     def check_open(self) -> None:
         """Raise `Closed`, with the reason chained, if nothing is taken any more."""
         if self.closed is not None:
-            raise Closed(f"the producer of {self.stream!r} is closed") from self.closed
+            error = Closed(f"the producer of {self.stream!r} is closed")
+            error.__cause__ = self.closed  # compiled, `raise from` leaves the cause out
+            raise error
 
     def place(self, message: Any, publishing_id: Any, filter_value: Any, *, in_turn: bool) -> Receipt | Unplaced:
         """Encode one message, and have it accepted if there is room for it.
