@@ -216,11 +216,9 @@ class Connection(StreamActor):
         """Handle one message of `messages`, section "To a Connection"; an answer that takes time is a future."""
         match message:
             case m.SendFrames(frames=frames):
-                self._open_driver.session.send_frames(frames, asyncio.get_running_loop().time())
-                self._open_driver.pump()
+                self._open_driver.send_frames(frames)
             case m.SendCommand(command=command):
-                self._open_driver.session.send(command, asyncio.get_running_loop().time())
-                self._open_driver.pump()
+                self._open_driver.send(command)
             case m.Request(command=command):
                 return self._request(command)
             case m.AttachPublisher():
@@ -269,5 +267,4 @@ class Connection(StreamActor):
         return self._open_driver.request(command, self._options.rpc_timeout_s)
 
     def _respond(self, command: c.Response, correlation_id: int) -> None:
-        self._open_driver.session.respond(command, correlation_id, asyncio.get_running_loop().time())
-        self._open_driver.pump()
+        self._open_driver.respond(command, correlation_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl as ssl_module
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from actorstream.actors.future import LoopFuture
@@ -45,7 +45,8 @@ class SessionDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._stalled = False
-        loop = asyncio.get_running_loop()
+        # Kept, since asking for it is a system call before Python 3.12, and there is one for each frame.
+        self._loop = loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
         self._waiting: dict[int, LoopFuture[c.Response]] = {}
@@ -70,7 +71,7 @@ class SessionDriver:
                 server_hostname=at.host if tls is not None else None,
                 timeout_s=connect_timeout_s,
             )
-            self.session.start(asyncio.get_running_loop().time())
+            self.session.start(self._loop.time())
             self.pump()
             await self._opened
         except BaseException:
@@ -84,10 +85,25 @@ class SessionDriver:
             as `Session.request`: nothing was sent.
         """
         reply: LoopFuture[c.Response] = LoopFuture()
-        number = self.session.request(command, asyncio.get_running_loop().time(), timeout_s)
+        number = self.session.request(command, self._loop.time(), timeout_s)
         self._waiting[number] = reply
         self.pump()
         return reply
+
+    def send(self, command: c.Command) -> None:
+        """Send a command that has no answer. Raises as `Session.send`."""
+        self.session.send(command, self._loop.time())
+        self.pump()
+
+    def send_frames(self, frames: Sequence[bytes]) -> None:
+        """Send whole frames. Raises as `Session.send_frames`."""
+        self.session.send_frames(frames, self._loop.time())
+        self.pump()
+
+    def respond(self, command: c.Response, correlation_id: int) -> None:
+        """Answer a request of the broker. Raises as `Session.respond`."""
+        self.session.respond(command, correlation_id, self._loop.time())
+        self.pump()
 
     def pump(self) -> None:
         """Write what the session has queued, and set the timer to its next deadline."""
@@ -103,7 +119,7 @@ class SessionDriver:
             # and set one with every frame.
             self._stop_timer()
             self._timer_due = deadline
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
+            self._timer = self._loop.call_at(deadline, self._tick)
 
     async def close(self) -> None:
         """Say good-bye to the broker, but never wait long for one that may be dead; `abort` has to follow."""
@@ -122,7 +138,7 @@ class SessionDriver:
     def leave(self) -> None:
         """Say good-bye without waiting for an answer, and let go; nobody is told."""
         self._ended.cancel()
-        self.session.close(asyncio.get_running_loop().time())
+        self.session.close(self._loop.time())
         self.hang_up()
         self._stop_timer()
 
@@ -152,7 +168,7 @@ class SessionDriver:
 
     def _tick(self) -> None:
         """The session's deadline has come: but what waits in the socket is read first, after a stall of ours (F56)."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._timer = None
         if loop.time() - self._timer_due > STALL_S and not self._stalled:
             self._stalled = True
@@ -164,7 +180,7 @@ class SessionDriver:
     def _run(self, step: Callable[[float], list[s.Event]]) -> None:
         """Advance the session, and let an error in it end this connection instead of the loop's patience."""
         try:
-            for event in step(asyncio.get_running_loop().time()):
+            for event in step(self._loop.time()):
                 self._handle(event)
             self.pump()
         except Exception as error:  # noqa: BLE001 - a callback of the loop: the connection has to die of it, visibly

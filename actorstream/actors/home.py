@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
@@ -15,6 +16,9 @@ from actorstream.actors.future import LoopFuture
 from actorstream.errors import WrongLoop
 
 logger = logging.getLogger("actorstream.actors")
+
+DUE_IN_A_TURN = 64
+"""Actors that tell each other things for ever leave the loop its turn after so many inboxes."""
 
 
 class TimerHandle(Protocol):
@@ -52,6 +56,7 @@ class Home:
         self._ended: LoopFuture[None] = LoopFuture()
         self._stopping = False
         self._forked = False
+        self._due: deque[Callable[[], object]] | None = None  # while something is called that was due
         _homes.add(self)
 
     @classmethod
@@ -97,18 +102,36 @@ class Home:
         """Whether the calling thread is the one of this loop."""
         return threading.get_ident() == self._thread_id
 
-    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
-        """Call on the loop, from any thread.
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call on the loop, from any thread, but never from within this call.
+
+        What is due because of such a call comes right after it, in the same turn of the loop, up to a bound: a message
+        that one actor tells another because of a message would otherwise cost a turn, and the system call in it. All
+        else keeps its order among the loop's callbacks: an answer wakes who waits for it before what was told later.
 
         Raises:
             RuntimeError: the loop is closed, or this process was forked and the loop stayed with its parent (F91).
         """
         if self._forked:
             raise RuntimeError("this process was forked: connect again in the child")
-        if threading.get_ident() == self._thread_id:
-            self.loop.call_soon(callback, *args)
+        if threading.get_ident() != self._thread_id:
+            self.loop.call_soon_threadsafe(self._run_due, callback)
+        elif self._due is None:
+            self.loop.call_soon(self._run_due, callback)
         else:
-            self.loop.call_soon_threadsafe(callback, *args)
+            self._due.append(callback)
+
+    def _run_due(self, callback: Callable[[], object]) -> None:
+        due = self._due = deque((callback,))
+        try:
+            for _ in range(DUE_IN_A_TURN):
+                due.popleft()()
+                if not due:
+                    return
+        finally:
+            self._due = None
+            for left in due:
+                self.loop.call_soon(self._run_due, left)
 
     def stop(self) -> None:
         """Ask the thread of `in_thread` to end, whatever runs on its loop. Any thread; does not wait."""

@@ -799,10 +799,59 @@ async def test_a_home_is_closed_again_without_harm_and_not_from_within() -> None
 async def test_a_home_that_is_stuck_is_not_waited_for_longer_than_asked() -> None:
     home = Home.in_thread("home")
     release = threading.Event()
-    home.call_soon(release.wait, 5)
+    home.call_soon(lambda: release.wait(5))
     assert not await home.close(0.01)
     release.set()
     assert await home.close()
+
+
+async def test_what_is_due_because_of_a_call_comes_in_the_same_turn_of_the_loop_and_all_else_in_order() -> None:
+    home, loop = Home.here(), asyncio.get_running_loop()
+    seen: list[str] = []
+
+    def tell_on() -> None:
+        seen.append("one")
+        loop.call_soon(seen.append, "woken")
+        home.call_soon(lambda: seen.append("told by one"))
+        seen.append("end of one")
+
+    home.call_soon(tell_on)
+    loop.call_soon(seen.append, "of the loop")
+    home.call_soon(lambda: seen.append("two"))
+    await asyncio.sleep(0)
+    assert seen == ["one", "end of one", "told by one", "of the loop", "two"]
+    await asyncio.sleep(0)
+    assert seen[-1] == "woken"
+
+
+async def test_what_is_due_again_and_again_leaves_the_loop_its_turn_and_an_error_holds_up_nothing() -> None:
+    home, loop = Home.here(), asyncio.get_running_loop()
+    errors: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: errors.append(context["exception"]))
+    turns, calls = 0, 0
+
+    def again() -> None:
+        nonlocal calls
+        calls += 1
+        if turns < 3:
+            home.call_soon(again)
+
+    home.call_soon(again)
+    while turns < 3:
+        await asyncio.sleep(0)
+        turns += 1
+    await asyncio.sleep(0)
+    assert 3 < calls < 1000
+
+    def fail() -> None:
+        home.call_soon(lambda: errors.append("after it"))
+        raise error
+
+    error = ValueError("a bug")
+    home.call_soon(fail)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert errors == [error, "after it"]
 
 
 def test_a_home_is_joined_without_a_loop() -> None:

@@ -432,9 +432,9 @@ async def test_who_monitors_is_told_of_each_incarnation_by_its_generation(grove:
 async def test_f83_weather_pauses_grow_and_never_count_as_intensity(grove: Grove) -> None:
     grove.grow(intensity=RestartIntensity(max_restarts=0), backoff=BackoffPolicy(base_s=0.5, factor=2.0, cap_s=3.0))
     ref = await grove.start("a")
-    for expected in [0.0, 0.5, 1.0, 2.0, 3.0, 3.0, 3.0]:
+    for attempt, expected in enumerate([0.0, 0.5, 1.0, 2.0, 3.0, 3.0, 3.0], 1):
         ref.tell(end(Retry(WEATHER)))
-        await until(lambda: len(grove.of(ActorRestarting)) > len(grove.of(ActorStarted)) - 1)
+        await until(lambda: len(grove.of(ActorRestarting)) == attempt)  # noqa: B023
         event = grove.of(ActorRestarting)[-1]
         assert (event.delay_s, event.reason) == (expected, WEATHER)
         grove.clock.advance(expected)
