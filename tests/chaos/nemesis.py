@@ -269,7 +269,7 @@ def change_replicas(arena: Arena) -> str:
 
 def _add_replica(arena: Arena, stream: str, replica: Broker) -> None:
     arena.cluster.leader_of(stream).add_replica(stream, replica.node)
-    arena.cluster.wait_stream(stream)
+    arena.cluster.wait_stream(stream, within_s=120.0)  # it copies all that there is: a minute, on a busy machine
 
 
 # Resources and the client itself --------------------------------------------------------------------------------------
