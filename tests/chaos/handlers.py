@@ -164,7 +164,7 @@ async def is_slow(stage: Stage) -> str:
         mine = [number for number in in_threads.handled if number % 2 == half]
         stage.found += checker.check_handled("slowly in threads, by key", mine, everything[half::2])
     stage.bound("policy", "messages delivered ahead of a slow handler", most, (CREDIT + 1) * BATCH)
-    if not most > BATCH:
+    if most < 2:  # the one that is being handled is one of them
         raise LabError("nothing was delivered ahead: the handlers were not slow")
     return f"up to {most} of {MESSAGES} messages were there ahead, over {time.monotonic() - begin:.1f} s"
 
