@@ -27,7 +27,12 @@ from lab.shell import ROOT, LabError, say
 from tests.interop.peers import environment
 
 RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
-SECTIONS = ("throughput", "steady", "sizes", "scale", "memory")
+SECTIONS = ("throughput", "steady", "sizes", "scale", "small-streams", "memory")
+SMALL = 3
+"""Messages of each small stream."""
+ONE_BROKER = 5_000
+"""Small streams beyond these are spread over the cluster: a broker has two files open for a stream, and one for whoever
+reads it, and a container of 20,000 files has no more than 6,600 of them."""
 OURS = Contender("", "scale", "", "")
 
 
@@ -48,7 +53,12 @@ def measured(bench: Bench, sections: list[str]) -> dict[str, Any]:
             outcome["cpu_us"] = outcome["cpu"] / (amounts.steady_s * STEADY_RATE) * 1e6
     if "sizes" in sections:
         more["by_size"] = bench.by_size()
-    more["scale"] = (scaling(bench) if "scale" in sections else {}) | (memory(bench) if "memory" in sections else {})
+    more["scale"] = {
+        name: found
+        for section, measure in (("scale", scaling), ("small-streams", small_streams), ("memory", memory))
+        if section in sections
+        for name, found in measure(bench).items()
+    }
     return more
 
 
@@ -69,6 +79,23 @@ def scaling(bench: Bench) -> dict[str, Any]:
         bench.found[name].append(outcome)
         found[name] = {"handles": handles, **outcome}
     return found
+
+
+def small_streams(bench: Bench) -> dict[str, Any]:
+    """Many streams with a few messages each, all of them consumed at once."""
+    amounts = bench.amounts
+    broker = bench.broker if amounts.streams <= ONE_BROKER else lab.cluster().nodes[0]
+    count = amounts.streams * SMALL
+    task = dataclasses.replace(
+        bench.task("", "small", count, handles=amounts.streams), uri=broker.uri, host=broker.host, port=broker.port
+    )
+    try:
+        say(f"small streams: {amounts.streams} are made")
+        made = bench.measure(OURS, dataclasses.replace(task, kind="make_small_streams"), timeout_s=3_600.0)
+        say(f"small streams: made in {made['seconds']:.0f} s, and consumed")
+        return {"small_streams": bench.measure(OURS, dataclasses.replace(task, kind="small_streams"), timeout_s=900.0)}
+    finally:
+        bench.measure(OURS, dataclasses.replace(task, kind="drop_small_streams"), timeout_s=3_600.0)
 
 
 def memory(bench: Bench) -> dict[str, Any]:
@@ -170,7 +197,15 @@ def options(argv: list[str] | None) -> tuple[Amounts, list[str], Path]:
     parser.add_argument("--quick", action="store_true", help="a little of everything, in two minutes")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what is measured")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes; the plots go beside it")
-    given = {"--rounds": int, "--publish": int, "--consume": int, "--wait": int, "--handles": int, "--outage-s": float}
+    given = {
+        "--rounds": int,
+        "--publish": int,
+        "--consume": int,
+        "--wait": int,
+        "--handles": int,
+        "--streams": int,
+        "--outage-s": float,
+    }
     for name, kind in given.items():
         parser.add_argument(name, type=kind)
     arguments = parser.parse_args(argv)

@@ -30,6 +30,10 @@ FEW, MANY = 10_000, 30_000
 TOLERANCE = {"instructions": 0.05, "blocks": 0.02}
 """How much more is not yet a regression: compilers differ a little, and memory comes in blocks."""
 
+HOT = ("publishing", "iterating")
+MOST_SHARE = 0.01
+"""What counters may take of both together."""
+
 Counts = dict[str, dict[str, float]]
 
 
@@ -85,6 +89,17 @@ def regressions(counted: Counts, stored: Counts) -> list[str]:
     ]
 
 
+def shares(counted: Counts) -> dict[str, float]:
+    """By mode: what counting takes, of all that is done here to publish a message and to consume it again."""
+    found: dict[str, float] = {}
+    for mode in ("compiled", "interpreted"):
+        each = {name: counted.get(f"{mode} {name}", {}).get("instructions") for name in ("counters", *HOT)}
+        counting, *hot = each.values()
+        if counting is not None and all(hot):
+            found[mode] = counting / sum(value for value in hot if value)
+    return found
+
+
 def main(argv: list[str] | None = None) -> int:
     """Count, print, and compare or store."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.count", description=__doc__)
@@ -98,6 +113,9 @@ def main(argv: list[str] | None = None) -> int:
     counted = count(with_instructions=has_valgrind and not arguments.blocks)
     for what, values in counted.items():
         print(f"{what:<26}" + "  ".join(f"{key} {value:>9,.1f}" for key, value in values.items()))
+    dear = shares(counted)
+    for mode, share in dear.items():
+        print(f"{mode}: counters take {share:.2%} of publishing and iterating")
     where = f"python {platform.python_version()} {platform.machine()}"
     stored: dict[str, Any] = json.loads(arguments.stored.read_text()) if arguments.stored.exists() else {}
     if arguments.store:
@@ -109,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"nothing is stored for {where}: there is nothing to compare with (ARGS=--store)")
         return 0
     worse = regressions(counted, stored[where])
+    worse += [f"counters take {share:.2%}, {mode}" for mode, share in dear.items() if share > MOST_SHARE]
     for line in worse:
         say(f"more than before: {line}")
     return 1 if worse else 0

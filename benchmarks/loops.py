@@ -12,9 +12,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from actorstream import offset
+from actorstream.actors.cursor import Cursor
 from actorstream.actors.encoding import Encoder
+from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.progress import Hand, Iteration, Progress
+from actorstream.actors.subscriber_state import SubscriberState
 from actorstream.options import ProducerOptions
 from actorstream.wire.chunk import Chunk
 from actorstream.wire.commands import decode
@@ -24,6 +28,8 @@ from actorstream.wire.publish import data_entry, publish_frames
 
 BODY = bytes(100)
 AT_ONCE = 1_000
+SMALL_BATCH = 50
+"""Messages of a chunk where a thousand streams share a broker. The fewer, the more counting there is for each."""
 
 
 def chunk(count: int) -> Chunk:
@@ -112,6 +118,22 @@ def publishing(count: int) -> list[Any]:
     return kept
 
 
+def counters(count: int) -> list[Any]:
+    """What is counted while messages are confirmed and delivered, for metrics and the tree alone: batch by batch."""
+    outbox = Outbox(named=False, max_messages=AT_ONCE, max_bytes=2**40)
+    state = SubscriberState(Cursor(offset.first()), Channel(), LoopFuture())
+    one = chunk(SMALL_BATCH)
+    for _ in range(count // SMALL_BATCH):
+        outbox.confirmed += SMALL_BATCH
+        outbox.confirmed_bytes += one.size
+        state.chunks += 1
+        state.records += one.records
+        state.chunk_bytes += one.size
+        state.committed_chunk_id = one.chunk_id
+    assert outbox.confirmed == state.records == count
+    return []
+
+
 LOOPS: dict[str, Callable[[int], list[Any]]] = {
     "decoding": decoding,
     "bodies": bodies,
@@ -121,6 +143,7 @@ LOOPS: dict[str, Callable[[int], list[Any]]] = {
     "framing": framing,
     "confirms": confirms,
     "publishing": publishing,
+    "counters": counters,
 }
 
 

@@ -39,6 +39,7 @@ class Amounts:
     sizes: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000)
     handles: int = 1_000
     spread: int = 200_000
+    streams: int = 10_000
     partitions: int = 50
     outage_s: float = 20.0
 
@@ -53,6 +54,7 @@ QUICK = Amounts(
     sizes=(10, 1_000, 100_000),
     handles=50,
     spread=10_000,
+    streams=300,
     partitions=10,
     outage_s=3.0,
 )

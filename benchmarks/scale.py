@@ -8,21 +8,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import actorstream
-from actorstream import Client, HashRouting, Node
+from actorstream import Client, HashRouting, Node, StreamArguments
 from actorstream.routing import murmur3
-from benchmarks.workload import BODY_SIZE, Outcome, Task, bodies, perform, seconds, start
+from benchmarks.workload import BODY_SIZE, Outcome, Task, bodies, body, perform, seconds, start
 
 T = TypeVar("T")
 
 AT_ONCE = 50
 """Streams that are made, and handles that are started, at the same time."""
+POOLED = 256
+"""Consumers of one connection: their ids are one byte."""
+CREDIT = 10
+"""Chunks that a consumer may have which does not keep up, as by default."""
+UNCONFIRMED = 10_000
+"""Messages that a producer may have without an outcome, likewise."""
 IDLE_S = 3.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -143,20 +151,100 @@ async def super_stream(task: Task) -> Outcome:
         return outcome
 
 
+def small(task: Task) -> list[tuple[str, range]]:
+    """The small streams, each with the numbers of its messages."""
+    each = task.count // task.handles
+    return [(f"{task.stream}-{number}", range(number * each, (number + 1) * each)) for number in range(task.handles)]
+
+
+async def make_small_streams(task: Task) -> Outcome:
+    """Many streams, spread over the brokers that there are, with a few messages each."""
+    async with actorstream.connect(task.uri) as client:
+
+        async def make(name: str, numbers: range) -> None:
+            await client.create_stream(name, StreamArguments(leader_locator="balanced", initial_cluster_size=1))
+            async with await client.producer(name, start_timeout_s=90.0) as producer:
+                await producer.send_batch([body(number, task.size) for number in numbers])
+
+        begin = start()
+        await in_groups(make(*one) for one in small(task))
+        return seconds(begin)
+
+
+async def small_streams(task: Task) -> Outcome:
+    """All of them consumed at once, up to the last message of each."""
+    async with actorstream.connect(task.uri) as client:
+        empty, begin = resident(), start()
+        starting = [
+            client.consumer(name, "first", until=len(numbers) - 1, start_timeout_s=300.0)
+            for name, numbers in small(task)
+        ]
+        readers = [one for part in parts(starting) for one in await asyncio.gather(*part)]
+        started = seconds(begin)
+        full = resident()
+        lines = consuming(await client.tree())
+
+        async def read(reader: actorstream.Consumer) -> list[bytes]:
+            return [message.body async for message in reader]
+
+        clock = start()
+        found = await asyncio.gather(*(read(reader) for reader in readers))
+        outcome = seconds(clock)
+        for bodies_found, (name, numbers) in zip(found, small(task), strict=True):
+            assert bodies_found == [body(number, task.size) for number in numbers], name
+        await in_groups(reader.close() for reader in readers)
+    by_broker: Counter[str] = Counter()
+    for broker, subscribers in lines:
+        by_broker[broker] += subscribers
+    return outcome | {
+        "streams": task.handles,
+        "start_s": started["seconds"],
+        "start_cpu": started["cpu"],
+        "bytes_per_handle": (full - empty) / task.handles,
+        "connections": len(lines),
+        "fewest_connections": sum(math.ceil(count / POOLED) for count in by_broker.values()),
+    }
+
+
+async def drop_small_streams(task: Task) -> Outcome:
+    """Delete them."""
+    async with actorstream.connect(task.uri) as client:
+        begin = start()
+        await in_groups(client.delete_stream(name, missing_ok=True) for name, _ in small(task))
+        return seconds(begin)
+
+
+def consuming(node: Node) -> list[tuple[str, int]]:
+    """The connections of a tree that have consumers: to which broker, and how many they have."""
+    children = [line for child in node.children if child.name == "connections" for line in child.children]
+    details = [line.details for line in children if line.details.get("role") == "consumer"]
+    return [(str(one["broker"]), int(str(one["subscribers"]))) for one in details]
+
+
 async def slow_consumer(task: Task) -> Outcome:
     """One message of a long stream, and then none for a while: what the broker was allowed to send stays here."""
     async with actorstream.connect(task.uri) as client:
         empty = resident()
-        async with await client.consumer(task.stream, "first") as consumer:
+        async with await client.consumer(task.stream, "first", credit=CREDIT) as consumer:
             await anext(consumer)
             await asyncio.sleep(task.seconds)
-            return {"bytes": resident() - empty, "messages_in_stream": task.count}
+            assert consumer.delivered_chunks <= CREDIT
+            return {
+                "bytes": resident() - empty,
+                "credit": CREDIT,
+                "chunks": consumer.delivered_chunks,
+                "chunk_bytes": consumer.delivered_bytes,
+                "messages_in_stream": task.count,
+            }
 
 
 async def outage(task: Task) -> Outcome:
     """`send` as fast as it accepts messages, while the broker hangs and comes back."""
     message = bytes(BODY_SIZE)
-    async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
+    async with (
+        actorstream.connect(task.uri) as client,
+        await client.producer(task.stream, max_unconfirmed=UNCONFIRMED) as producer,
+    ):
         for _ in range(20_000):
             await producer.send(message)
         await producer.flush()
@@ -176,13 +264,17 @@ async def outage(task: Task) -> Outcome:
         await asyncio.wait([sending])
         await producer.flush()
         assert not producer.failed
-        return {"bytes": most, "undecided": undecided}
+        assert undecided <= UNCONFIRMED
+        return {"bytes": most, "undecided": undecided, "bound": UNCONFIRMED, "outage_s": task.seconds}
 
 
 KINDS = {
     "handles": handles,
     "plain_streams": plain_streams,
     "super_stream": super_stream,
+    "make_small_streams": make_small_streams,
+    "small_streams": small_streams,
+    "drop_small_streams": drop_small_streams,
     "slow_consumer": slow_consumer,
     "outage": outage,
 }

@@ -1,4 +1,4 @@
-"""Thousands of handles in one process: what each of them takes."""
+"""Many handles in one process: what each of them takes, and that all of them work at once."""
 
 import asyncio
 import gc
@@ -9,6 +9,7 @@ from lab.broker import Broker
 from tests.conftest import Streams
 
 HANDLES = 100
+SMALL_STREAMS = 300
 MOST_BYTES = 8_000
 """Of the 10,000 that a handle may take of a process's memory: the rest is for what the allocator wastes."""
 
@@ -29,3 +30,32 @@ async def test_a_handle_takes_less_than_ten_kilobytes(broker: Broker, stream: St
             tracemalloc.stop()
         await asyncio.gather(*(one.close() for one in producers), *(one.close() for one in consumers))
     assert taken / (2 * HANDLES) < MOST_BYTES
+
+
+async def test_many_small_streams_are_consumed_at_once_over_the_fewest_connections(
+    broker: Broker, stream: Streams
+) -> None:
+    prefix = stream()
+    names = [f"{prefix}-{number}" for number in range(SMALL_STREAMS)]
+    async with actorstream.connect(broker.uri) as client:
+        for part in range(0, SMALL_STREAMS, 50):
+            await asyncio.gather(*(fill(client, name) for name in names[part : part + 50]))
+        consumers = await asyncio.gather(*(client.consumer(name, "first", until=2) for name in names))
+        roles = [line.details.get("role") for child in (await client.tree()).children for line in child.children]
+        found = await asyncio.gather(*(read(consumer) for consumer in consumers))
+    assert found == [contents(name) for name in names]
+    assert roles.count("consumer") == 2, "256 on one"
+
+
+async def fill(client: actorstream.Client, name: str) -> None:
+    await client.create_stream(name)
+    async with await client.producer(name) as producer:
+        await producer.send_batch(contents(name))
+
+
+async def read(consumer: actorstream.Consumer) -> list[bytes]:
+    return [message.body async for message in consumer]
+
+
+def contents(name: str) -> list[bytes]:
+    return [f"{name} {number}".encode() for number in range(3)]

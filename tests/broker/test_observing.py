@@ -57,3 +57,24 @@ async def test_counters_of_the_handles_add_up(broker: Broker, stream: Streams) -
                 consumer.delivered_chunks,
             )
             assert (consumer.delivered_messages, consumer.delivered_bytes) == (100, size)
+
+
+async def test_messages_make_no_events_and_no_records_in_the_log(
+    broker: Broker, stream: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="actorstream")
+    name = stream({})
+    async with (
+        connected(broker) as client,
+        watching(client) as seen,
+        await client.producer(name) as producer,
+        await client.consumer(name, "first") as consumer,
+    ):
+        await producer.send_wait(b"first")
+        assert len(await take(consumer, 1)) == 1
+        before = len(seen), len([one for one in caplog.records if one.name.startswith("actorstream")])
+        for body in numbered(3_000):
+            await producer.send(body)
+        assert len(await take(consumer, 3_000)) == 3_000
+        await producer.flush()
+        assert (len(seen), len([one for one in caplog.records if one.name.startswith("actorstream")])) == before
