@@ -146,6 +146,14 @@ def test_a_stopped_broker_is_healed(chaos: Broker) -> None:
     assert chaos.answers()
 
 
+def test_starting_a_broker_that_runs_already_does_nothing(chaos: Broker) -> None:
+    container = chaos.container
+    assert container is not None
+    before = container.started_at()
+    chaos.start()
+    assert container.started_at() == before
+
+
 @pytest.mark.parametrize("fault", [Broker.pause, Broker.cut])
 def test_a_silent_broker_keeps_its_connections_and_is_healed(chaos: Broker, fault: Callable[[Broker], None]) -> None:
     with connection(chaos, "half-open") as half_open:
