@@ -16,10 +16,14 @@ from actorstream import offset
 from actorstream.actors.cursor import Cursor
 from actorstream.actors.encoding import Encoder
 from actorstream.actors.future import Channel, LoopFuture
+from actorstream.actors.intake import Intake
 from actorstream.actors.outbox import Outbox
 from actorstream.actors.progress import Hand, Iteration, Progress
+from actorstream.actors.routing_table import RoutingTable
+from actorstream.actors.spread import Spread
 from actorstream.actors.subscriber_state import SubscriberState
 from actorstream.options import ProducerOptions
+from actorstream.routing import HashRouting
 from actorstream.wire.chunk import Chunk
 from actorstream.wire.commands import decode
 from actorstream.wire.constants import Key
@@ -134,6 +138,29 @@ def counters(count: int) -> list[Any]:
     return []
 
 
+PARTITIONS = tuple(f"partition-{number}" for number in range(50))
+
+
+def spreading(count: int) -> list[Any]:
+    """`publishing` to a super stream: each message goes to one of 50 partitions, by the hash of a key."""
+    outboxes = {name: Outbox(named=False, max_messages=AT_ONCE, max_bytes=2**40) for name in PARTITIONS}
+    encoder = Encoder(ProducerOptions())
+    spread = Spread(RoutingTable("super stream", HashRouting(lambda message: message[:8].hex())))
+    spread.use(
+        {name: Intake(name, outbox, encoder, None, lambda: 0.0) for name, outbox in outboxes.items()}, PARTITIONS
+    )
+    messages = [number.to_bytes(8, "big") + BODY[8:] for number in range(AT_ONCE)]
+    kept: list[Any] = []
+    for _ in range(count // AT_ONCE):
+        kept += [spread.place(message, None, None, in_turn=True) for message in messages]
+        for outbox in outboxes.values():
+            for _, ids, wires in outbox.take().parts:
+                kept.append(publish_frames(1, 1, ids, wires, 1_048_576))
+                outbox.confirm(tuple(ids))
+    assert sum(outbox.confirmed for outbox in outboxes.values()) == count
+    return kept
+
+
 LOOPS: dict[str, Callable[[int], list[Any]]] = {
     "decoding": decoding,
     "bodies": bodies,
@@ -144,6 +171,7 @@ LOOPS: dict[str, Callable[[int], list[Any]]] = {
     "confirms": confirms,
     "publishing": publishing,
     "counters": counters,
+    "spreading": spreading,
 }
 
 
