@@ -135,7 +135,7 @@ def counters(count: int) -> list[Any]:
         state.chunk_bytes += one.size
         state.committed_chunk_id = one.chunk_id
     assert outbox.confirmed == state.records == count
-    return []
+    return [outbox, state]
 
 
 PARTITIONS = tuple(f"partition-{number}" for number in range(50))
