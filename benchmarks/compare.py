@@ -1,8 +1,8 @@
 """What this client reaches and costs, beside rstream, rbfly, and the least that can be done: `make bench`.
 
-`ARGS=--quick` takes two minutes and says little; all of it takes ten. Every measurement is a process of its own in the
-environment of its client. Rounds are interleaved, so that what the machine does meanwhile hits all alike, and a ratio
-is the median of the ratios within the rounds. See docs/benchmarks.md.
+`ARGS=--quick` takes two minutes and says little; all of it takes twenty. Every measurement is a process of its own in
+the environment of its client. Rounds are interleaved, so that what the machine does meanwhile hits all alike, and a
+ratio is the median of the ratios within the rounds. See docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -84,10 +84,11 @@ def scaling(bench: Bench) -> dict[str, Any]:
 def small_streams(bench: Bench) -> dict[str, Any]:
     """Many streams with a few messages each, all of them consumed at once."""
     amounts = bench.amounts
-    broker = bench.broker if amounts.streams <= ONE_BROKER else lab.cluster().nodes[0]
-    count = amounts.streams * SMALL
+    brokers = [bench.broker] if amounts.streams <= ONE_BROKER else lab.cluster().nodes
     task = dataclasses.replace(
-        bench.task("", "small", count, handles=amounts.streams), uri=broker.uri, host=broker.host, port=broker.port
+        bench.task("", "small", amounts.streams * SMALL, handles=amounts.streams),
+        uri=brokers[0].uri,
+        brokers=[broker.uri for broker in brokers],
     )
     try:
         say(f"small streams: {amounts.streams} are made")
@@ -113,7 +114,7 @@ def memory(bench: Bench) -> dict[str, Any]:
         freeze.start()
         thaw.start()
         task = dataclasses.replace(bench.task("outage", "outage", 0), uri=chaos.uri, seconds=amounts.outage_s + 2.0)
-        found["outage"] = bench.measure(OURS, task, timeout_s=amounts.outage_s + 90.0)
+        found["outage"] = {"outage_s": amounts.outage_s, **bench.measure(OURS, task, timeout_s=amounts.outage_s + 90.0)}
     finally:
         freeze.join()
         thaw.join()

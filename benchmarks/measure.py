@@ -72,7 +72,7 @@ class Bench:
     amounts: Amounts
     found: Results = field(default_factory=lambda: defaultdict(list))
 
-    def task(self, kind: str, stream: str, count: int, **more: int) -> Task:
+    def task(self, kind: str, stream: str, count: int, **more: Any) -> Task:
         """A task on a stream of this benchmark."""
         broker = self.broker
         return Task(kind, broker.uri, broker.host, broker.port, f"{self.prefix}-{stream}", count, **more)

@@ -39,6 +39,7 @@ class Task:
         rate: messages a second, where they are not to be sent as fast as possible.
         handles: producers and consumers, where there are to be many.
         seconds: how long, where it takes a time.
+        brokers: URIs of those over which streams are spread, where there are several.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Task:
     rate: int = 0
     handles: int = 0
     seconds: float = 0.0
+    brokers: Sequence[str] = ()
 
 
 def body(number: int, size: int = BODY_SIZE) -> bytes:
