@@ -243,15 +243,17 @@ async def test_f42_a_stream_that_is_made_anew_is_published_to(
     broker: Broker, stream: Streams, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, made_anew = stream({}), asyncio.Event()
+    made_anew.set()
     metadata = Locator._metadata
 
     async def late_metadata(self: Locator, streams: tuple[str, ...]) -> dict[str, m.StreamState]:
         await made_anew.wait()  # who looks in between finds no stream, and rightly gives up
         return await metadata(self, streams)
 
+    monkeypatch.setattr(Locator, "_metadata", late_metadata)
     async with client_of(broker) as client, await client.producer(target, name=name) as producer:
         await (await producer.send_batch(bodies(0, 10)))
-        monkeypatch.setattr(Locator, "_metadata", late_metadata)
+        made_anew.clear()
         await client.delete_stream(target)
         receipts = [await producer.send(body) for body in bodies(10, 20)]
         await client.create_stream(target)
