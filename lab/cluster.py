@@ -69,7 +69,7 @@ class Cluster:
             for address in other._container().addresses():  # noqa: SLF001 - a cluster is made of its brokers
                 for chain, direction in (("INPUT", "--source"), ("OUTPUT", "--destination")):
                     node._container().iptables("--insert", chain, direction, address, "--jump", "DROP")  # noqa: SLF001
-        witness = self.others(node)[0]
+        witness = next(other for other in self.others(node) if other.answers())
         wait_until(lambda: not self._sees(witness, node), f"{witness.node} has given up {node.node}", 60.0)
 
     def heal(self) -> None:
@@ -82,7 +82,7 @@ class Cluster:
                 container.iptables("--flush")
             else:
                 container.start()
-        for _ in self.nodes:
+        for _ in range(2):
             try:
                 # Who is still starting is not restarted for it: on a busy machine that takes longer than to rejoin.
                 wait_until(lambda: all(node.answers() for node in self.nodes), "every node serves", UP_WITHIN_S)
@@ -105,11 +105,13 @@ class Cluster:
         blind = [
             node for node in self.nodes if not all(self._answers_that_it_sees(node, other) for other in self.nodes)
         ]
-        # Who cannot be seen may be why others are blind; and were all restarted at once, none could tell the others
-        # what the cluster is.
-        for node in (unseen or blind)[:1]:
+        # Who cannot be seen may be why others are blind. Several that see nobody have lost what made them a cluster
+        # (one was killed while another was cut off): they find it again when they all start from what they know.
+        apart = unseen or blind
+        for node in apart if len(apart) == 1 else self.nodes:
             say(f"{node.node} stays apart: restarting it")
             node.stop()
+        for node in self.nodes:
             node.launch()
 
     def wait_ready(self, within_s: float = 120.0) -> None:
@@ -136,4 +138,5 @@ class Cluster:
     @staticmethod
     def _sees(witness: Broker, node: Broker) -> bool:
         rows: list[Row] = witness.management.nodes()
-        return any(row["name"] == node.node and row.get("running") for row in rows)
+        # Nodes that were parted run, and go on apart, until those who lost are restarted, most often by the broker.
+        return any(row["name"] == node.node and row.get("running") and not row.get("partitions") for row in rows)

@@ -214,3 +214,13 @@ def test_a_partitioned_node_is_given_up_by_its_peers_and_reached_by_clients(clus
     assert node.answers()
     cluster.heal()
     assert all(other.answers() for other in cluster)
+
+
+def test_a_cluster_without_a_majority_is_healed(cluster: Cluster, cluster_stream: Streams) -> None:
+    """The two that are left are parted from each other: RabbitMQ does not get well of that by itself."""
+    name = cluster_stream()
+    cluster.create_stream(name)
+    cluster.nodes[0].kill()
+    cluster.partition(cluster.nodes[1])
+    cluster.heal()
+    cluster.wait_stream(name)
