@@ -27,6 +27,12 @@ MAX_UNCOMPRESSED: Final = 64 * 1024 * 1024
 """Bytes of a sub-entry batch before compression. Brokers from 4.3.5 on refuse larger ones."""
 
 _CRAMJAM: Final[dict[int, str]] = {Compression.SNAPPY: "snappy", Compression.ZSTD: "zstd"}
+_LZ4_CONTEXTS: Final[list[Any]] = []
+"""Those that nobody uses: to make one, and its buffers, takes many times as long as to decompress a batch with it.
+
+As many as there are threads that decompress at once; taking one out and putting it back are single steps.
+"""
+
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS  # 16: a gzip member around it is asked for
 
 
@@ -62,9 +68,9 @@ def decompress(codec: int, data: bytes, uncompressed_len: int) -> bytes:
     if codec == Compression.NONE:
         result = data
     elif codec == Compression.GZIP:
-        result = _streamed(zlib.decompressobj(_GZIP_WINDOW), zlib.error, data, uncompressed_len)
+        result = _gzip(data, uncompressed_len)
     elif codec == Compression.LZ4:
-        result = _streamed(lz4.frame.LZ4FrameDecompressor(), RuntimeError, data, uncompressed_len)
+        result = _lz4(data, uncompressed_len)
     else:
         result = _buffered(_cramjam(codec), data, uncompressed_len)
     if len(result) != uncompressed_len:
@@ -72,15 +78,43 @@ def decompress(codec: int, data: bytes, uncompressed_len: int) -> bytes:
     return result
 
 
-def _streamed(stream: Any, broken: type[Exception], data: bytes, uncompressed_len: int) -> bytes:
-    """The whole of one gzip member or LZ4 frame; at most a byte more than announced, which gives a longer one away."""
+def _gzip(data: bytes, uncompressed_len: int) -> bytes:
+    """The whole of one member; at most a byte more than announced, which gives a longer one away."""
+    member = zlib.decompressobj(_GZIP_WINDOW)
     try:
-        result: bytes = stream.decompress(data, uncompressed_len + 1)
-    except broken as error:
-        raise CompressionError(f"a sub-entry batch cannot be decompressed: {error}") from None
-    if len(result) <= uncompressed_len and (not stream.eof or stream.unused_data):
-        raise CompressionError("the compressed data of a sub-entry batch are cut off, or followed by something else")
+        result = member.decompress(data, uncompressed_len + 1)
+    except zlib.error as error:
+        raise _broken(error) from None
+    if len(result) <= uncompressed_len and (not member.eof or member.unused_data):
+        raise _cut_off()
     return result
+
+
+def _lz4(data: bytes, uncompressed_len: int) -> bytes:
+    """The whole of one frame; likewise."""
+    try:
+        context = _LZ4_CONTEXTS.pop()
+    except IndexError:
+        context = lz4.frame.create_decompression_context()
+    try:
+        result: bytes
+        read: int
+        result, read, ended = lz4.frame.decompress_chunk(context, data, max_length=uncompressed_len + 1)
+    except RuntimeError as error:
+        raise _broken(error) from None
+    if ended:  # else the context is in the middle of a frame, and not for another one
+        _LZ4_CONTEXTS.append(context)
+    if len(result) <= uncompressed_len and (not ended or read != len(data)):
+        raise _cut_off()
+    return result
+
+
+def _broken(error: Exception) -> CompressionError:
+    return CompressionError(f"a sub-entry batch cannot be decompressed: {error}")
+
+
+def _cut_off() -> CompressionError:
+    return CompressionError("the compressed data of a sub-entry batch are cut off, or followed by something else")
 
 
 def _buffered(module: Any, data: bytes, uncompressed_len: int) -> bytes:

@@ -76,6 +76,15 @@ def test_f63_more_or_less_data_than_announced_is_an_error(codec: Compression, di
 
 
 @pytest.mark.parametrize("codec", COMPRESSING)
+def test_f63_what_comes_after_broken_data_is_read(codec: Compression) -> None:
+    packed = compress(codec, TEXT)
+    for broken in (packed[: len(packed) // 2], packed[:-1], b"junk" + packed, packed + packed):
+        with pytest.raises(CompressionError):
+            decompress(codec, broken, len(TEXT))
+        assert decompress(codec, packed, len(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize("codec", COMPRESSING)
 @given(data=st.data())
 def test_f63_data_cut_off_anywhere_are_an_error(codec: Compression, data: st.DataObject) -> None:
     content = bytes(range(256)) * 3
