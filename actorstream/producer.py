@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class Producer(BaseProducer):
         self._options = options
         self._outbox = outbox
         self._encoder = Encoder(options)
-        now = asyncio.get_running_loop().time
+        now = _clock_of(asyncio.get_running_loop())
         self._intake = Intake(stream, outbox, self._encoder, options.confirm_timeout_s, now)
         self._ref: m.Ref | None = None
         self._ready: LoopFuture[None] = LoopFuture()
@@ -301,6 +302,11 @@ class Producer(BaseProducer):
 
 def _closed_before_the_confirm() -> Unconfirmed:
     return Unconfirmed("the producer was closed before the confirm: the message may be stored")
+
+
+def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The seconds by which a loop keeps deadlines; asyncio's own passes `time.monotonic` on, in a frame of Python."""
+    return time.monotonic if getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time else loop.time
 
 
 def confirm_dispatcher(
