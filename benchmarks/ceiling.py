@@ -54,6 +54,10 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """For who waits for several."""
+        return self._socket.fileno()
+
     def send(self, data: bytes) -> None:
         """Send all of it."""
         self._socket.sendall(data)

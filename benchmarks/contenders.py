@@ -85,6 +85,7 @@ RATES = {
     "consume_sub_entries_vs_plain": ("consume_sub_entries", "consume_iter"),
     "consume_iter_interpreted_vs_rstream": ("consume_iter_interpreted", "consume_rstream"),
     "many_handles_vs_ten": ("many_handles", "ten_handles"),
+    "many_handles_vs_ten_ceiling": ("many_handles_ceiling", "ten_handles_ceiling"),
     "super_stream_vs_streams": ("super_stream", "streams"),
 }
 """Messages a second, of the one by those of the other: more is better."""

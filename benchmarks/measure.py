@@ -41,7 +41,7 @@ class Amounts:
     spread: int = 200_000
     streams: int = 10_000
     partitions: int = 50
-    outage_s: float = 20.0
+    outage_s: float = 300.0
 
 
 QUICK = Amounts(

@@ -246,13 +246,13 @@ async def slow_consumer(task: Task) -> Outcome:
 
 
 async def outage(task: Task) -> Outcome:
-    """`send` as fast as it accepts messages, while the broker hangs and comes back."""
+    """`send` as fast as it accepts messages, while the broker hangs and comes back, after `task.count` of them."""
     message = bytes(BODY_SIZE)
     async with (
         actorstream.connect(task.uri) as client,
-        await client.producer(task.stream, max_unconfirmed=UNCONFIRMED) as producer,
+        await client.producer(task.stream, max_unconfirmed=UNCONFIRMED, confirm_timeout_s=None) as producer,
     ):
-        for _ in range(20_000):
+        for _ in range(task.count):
             await producer.send(message)
         await producer.flush()
         empty, most, undecided = resident(), 0, 0

@@ -26,7 +26,7 @@ def test_one_small_round_measures_every_contender(
     broker: Broker, peer: Peer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run(tmp_path / "latest.json", "throughput", "steady")
-    scale = {"many_handles_vs_ten", "super_stream_vs_streams"}
+    scale = {"many_handles_vs_ten", "many_handles_vs_ten_ceiling", "super_stream_vs_streams"}
     assert result["ratios"].keys() == (c.RATES.keys() | c.COSTS.keys()) - scale
     assert all(value > 0 for value in result["ratios"].values())
     assert {path.stem for path in tmp_path.glob("*.svg")} == {"throughput", "cost", "latency"}
@@ -38,7 +38,7 @@ def test_one_small_round_measures_every_contender(
 @pytest.mark.timeout(180)
 def test_many_handles_are_measured_beside_few_and_a_super_stream_beside_streams(broker: Broker, tmp_path: Path) -> None:
     result = run(tmp_path / "latest.json", "scale")
-    assert result["ratios"].keys() == {"many_handles_vs_ten", "super_stream_vs_streams"}
+    assert result["ratios"].keys() == {"many_handles_vs_ten", "many_handles_vs_ten_ceiling", "super_stream_vs_streams"}
     many = result["scale"]["many_handles"]
     assert many["handles"] == 20
     assert many["connections"] >= 2  # one for those who publish, one for those who consume
