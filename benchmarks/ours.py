@@ -159,11 +159,11 @@ async def latency(task: Task) -> Outcome:
     async with actorstream.connect(task.uri) as client, await client.producer(task.stream) as producer:
         reader = asyncio.create_task(read())
 
-        async def send(count: int) -> None:
-            for _ in range(count):
-                await producer.send(stamped(task.size))
+        async def send(due: list[bytes]) -> None:
+            for message in due:
+                await producer.send(message)
 
-        await paced(task, send)
+        await stamped(task, send)
         await reader
     return latencies(samples)
 

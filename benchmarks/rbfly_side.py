@@ -96,12 +96,12 @@ async def latency(task: Task) -> Outcome:
     reader = asyncio.create_task(read())
     async with writing.publisher(task.stream, cls=PublisherBatchFast) as publisher:
 
-        async def send(count: int) -> None:
-            for _ in range(count):
-                publisher.batch(stamped(task.size))
+        async def send(due: list[bytes]) -> None:
+            for message in due:
+                publisher.batch(message)
             await publisher.flush()
 
-        await paced(task, send)
+        await stamped(task, send)
         await reader
     await writing.disconnect()
     await reading.disconnect()

@@ -132,11 +132,10 @@ async def latency(task: Task) -> Outcome:
     await consumer.subscribe(task.stream, take, decoder=amqp_decoder, offset_specification=first)
     async with Producer(task.host, task.port, username="guest", password="guest") as producer:
 
-        async def send(count: int) -> None:
-            batch = [AMQPMessage(body=stamped(task.size)) for _ in range(count)]
-            await producer.send_batch(task.stream, batch)
+        async def send(due: list[bytes]) -> None:
+            await producer.send_batch(task.stream, [AMQPMessage(body=one) for one in due])
 
-        await paced(task, send)
+        await stamped(task, send)
         await done.wait()
     await consumer.close()
     return latencies(samples)

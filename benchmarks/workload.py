@@ -66,15 +66,10 @@ def bodies(count: int, size: int = BODY_SIZE) -> list[bytes]:
     return [_NUMBER.pack(number) + rest for number in range(count)]
 
 
-def stamped(size: int = BODY_SIZE) -> bytes:
-    """A body that says when it was made."""
-    return body(time.monotonic_ns(), size)
-
-
 def age(stamped_body: bytes) -> float:
-    """Seconds since a stamped body was made, by any process of this machine."""
-    made: int = _NUMBER.unpack_from(stamped_body)[0]
-    return (time.monotonic_ns() - made) / 1e9
+    """Seconds since a message of `stamped` was due, sent by any process of this machine."""
+    due: int = _NUMBER.unpack_from(stamped_body)[0]
+    return (time.monotonic_ns() - due) / 1e9
 
 
 def check(sample: Sequence[bytes], count: int, size: int, task: Task) -> None:
@@ -124,6 +119,22 @@ async def paced(task: Task, send: Callable[[int], Awaitable[object]]) -> None:
             await send(due)
             sent += due
         await asyncio.sleep(TICK_S)
+
+
+async def stamped(task: Task, send: Callable[[list[bytes]], Awaitable[object]]) -> None:
+    """As `paced`, with bodies that say when they were due.
+
+    Not when they were handed over: who keeps the sender waiting would hold back messages that nobody counts.
+    """
+    begin, sent = time.monotonic_ns(), 0
+
+    async def send_due(count: int) -> None:
+        nonlocal sent
+        due = [body(begin + number * 1_000_000_000 // task.rate, task.size) for number in range(sent, sent + count)]
+        sent += count
+        await send(due)
+
+    await paced(task, send_due)
 
 
 def perform(
