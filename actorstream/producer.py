@@ -118,6 +118,14 @@ class Producer(BaseProducer):
         placed = self._intake.place(message, publishing_id, filter_value, in_turn=True)
         return placed if isinstance(placed, Receipt) else await self._offer_when_room(placed.receipt)
 
+    async def send_wait(
+        self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
+    ) -> None:
+        """See `BaseProducer`. Where nothing else is under way, the message is sent before the loop turns."""
+        await self._let_others_work()
+        placed = self._intake.place(message, publishing_id, filter_value, in_turn=True, awaited=True)
+        await (placed if isinstance(placed, Receipt) else await self._offer_when_room(placed.receipt))
+
     def try_send(
         self, message: Body, *, publishing_id: int | None = None, filter_value: str | None = None
     ) -> Receipt | None:

@@ -204,7 +204,7 @@ class ChunkReader(Reader):
             or delivery.attachment != self._state.attachment  # a new subscription brings this chunk again
             or delivery.attachment == self._broken_attachment  # behind a chunk that has to be fetched again first
         ):
-            tell(self._ref, m.ChunksDone(delivery.attachment, 1))
+            self._give_back(delivery)
             return
         chunk = delivery.chunk
         decode = chunk.raw_messages if self._options.raw else chunk.messages
@@ -259,8 +259,14 @@ class ChunkReader(Reader):
         delivery, self._delivery = self._delivery, None
         self._hand.hold([])
         if delivery is not None:
-            tell(self._ref, m.ChunksDone(delivery.attachment, 1))
+            self._give_back(delivery)
         return delivery
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """Its credit may be granted again."""
+        done = self._state.chunk_done
+        if done is None or not done(delivery.attachment):
+            tell(self._ref, m.ChunkDone(delivery.attachment))
 
     # Where it begins and ends ---------------------------------------------------------------------------------------
 

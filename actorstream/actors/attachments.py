@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pykka
 
@@ -19,15 +20,21 @@ from actorstream.offset import OffsetSpecification
 from actorstream.wire import commands as c
 from actorstream.wire.constants import ResponseCode
 
+A = TypeVar("A")
+
 
 @dataclass(slots=True)
 class Attachment:
-    """What the connection knows of one publisher or subscriber on it."""
+    """What the connection knows of one publisher or subscriber on it.
+
+    `take` gets what comes all the time, confirmed ids or chunks, without a message; all else is told to `ref`.
+    """
 
     number: int
     slot: m.Slot
     ref: m.Ref
     stream: str
+    take: Callable[[Any], object]
     is_publisher: bool
 
 
@@ -94,26 +101,27 @@ class Attachments:
 
     # Coming -------------------------------------------------------------------------------------------------------
 
-    def attach_publisher(self, message: m.AttachPublisher) -> LoopFuture[None]:
-        """Declare a publisher. The future raises the broker's refusal; the slot is given back then."""
-        slot = message.slot
-        attachment = Attachment(message.attachment, slot, message.ref, message.stream, is_publisher=True)
+    def attach_publisher(self, message: m.AttachPublisher, write: A) -> LoopFuture[A]:
+        """Declare a publisher, which is to `write`. Raises the broker's refusal; the slot is given back then."""
+        slot, take = message.slot, message.confirmed
+        attachment = Attachment(message.attachment, slot, message.ref, message.stream, take, is_publisher=True)
         # Known before the request leaves: a confirm can follow the answer in the same read (F24, F62).
         self._publishers[slot.entity_id] = attachment
-        return self._attach(attachment, c.DeclarePublisher(slot.entity_id, message.reference, message.stream))
+        command = c.DeclarePublisher(slot.entity_id, message.reference, message.stream)
+        return self._attach(attachment, command, write)
 
-    def attach_subscriber(self, message: m.AttachSubscriber) -> LoopFuture[None]:
+    def attach_subscriber(self, message: m.AttachSubscriber, send: A) -> LoopFuture[A]:
         """Subscribe; likewise."""
-        slot = message.slot
-        attachment = Attachment(message.attachment, slot, message.ref, message.stream, is_publisher=False)
+        slot, take = message.slot, message.delivered
+        attachment = Attachment(message.attachment, slot, message.ref, message.stream, take, is_publisher=False)
         self._subscribers[slot.entity_id] = attachment
         command = c.Subscribe(slot.entity_id, message.stream, message.offset, message.credit, dict(message.properties))
-        return self._attach(attachment, command)
+        return self._attach(attachment, command, send)
 
-    def _attach(self, attachment: Attachment, command: c.Request) -> LoopFuture[None]:
+    def _attach(self, attachment: Attachment, command: c.Request, way: A) -> LoopFuture[A]:
         self._by_number[attachment.number] = attachment
         self._watch(attachment.ref)
-        done: LoopFuture[None] = LoopFuture()
+        done: LoopFuture[A] = LoopFuture()
 
         def answered(future: LoopFuture[c.Response]) -> None:
             try:
@@ -124,7 +132,7 @@ class Attachments:
                 done.try_set_exception(error)
                 return
             if code == ResponseCode.OK:
-                done.try_set(None)
+                done.try_set(way)
                 return
             if attachment.number in self._by_number:  # else it is detached already, and that gives the slot back
                 self._give_back(attachment)

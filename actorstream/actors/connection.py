@@ -175,7 +175,7 @@ class Connection(StreamActor):
                 self._on_deliver(deliver)
             case s.Received(command=c.PublishConfirm() as confirm):
                 if (publisher := self._attachments.publisher(confirm.publisher_id)) is not None:
-                    self._attachments.tell(publisher, m.Confirmed(publisher.number, confirm.publishing_ids))
+                    publisher.take(confirm.publishing_ids)
             case s.Received(command=c.PublishError() as failed):
                 if (publisher := self._attachments.publisher(failed.publisher_id)) is not None:
                     failures = tuple((item.publishing_id, item.code) for item in failed.errors)
@@ -201,9 +201,9 @@ class Connection(StreamActor):
         try:
             chunk = Chunk.parse(deliver.chunk)
         except CorruptChunk as error:  # the frame was whole: it is a matter of this subscription alone (F63)
-            self._attachments.tell(subscriber, m.ChunkBroken(subscriber.number, -1, error))
+            subscriber.take(m.ChunkBroken(subscriber.number, -1, error))
             return
-        self._attachments.tell(subscriber, m.Delivered(subscriber.number, chunk, deliver.committed_chunk_id))
+        subscriber.take(m.Delivered(subscriber.number, chunk, deliver.committed_chunk_id))
 
     def _on_metadata_update(self, stream: str, code: int) -> None:
         """Everything of that stream on this connection counts as dead, whatever the broker kept of it (W2)."""
@@ -222,9 +222,9 @@ class Connection(StreamActor):
             case m.Request(command=command):
                 return self._request(command)
             case m.AttachPublisher():
-                return self._attachments.attach_publisher(message)
+                return self._attachments.attach_publisher(message, self._open_driver.send_frames)
             case m.AttachSubscriber():
-                return self._attachments.attach_subscriber(message)
+                return self._attachments.attach_subscriber(message, self._open_driver.send)
             case m.Detach(attachment=number):
                 return self._attachments.detach(number)
             case m.AnswerConsumerUpdate():

@@ -91,12 +91,14 @@ class SessionDriver:
         return reply
 
     def send(self, command: c.Command) -> None:
-        """Send a command that has no answer. Raises as `Session.send`."""
+        """Send a command that has no answer. Raises as `Session.send`, and `ConnectionLost` after the end."""
+        self._require_open()
         self.session.send(command, self._loop.time())
         self.pump()
 
     def send_frames(self, frames: Sequence[bytes]) -> None:
-        """Send whole frames. Raises as `Session.send_frames`."""
+        """Send whole frames. Raises as `Session.send_frames`, and `ConnectionLost` after the end."""
+        self._require_open()
         self.session.send_frames(frames, self._loop.time())
         self.pump()
 
@@ -210,6 +212,10 @@ class SessionDriver:
             self._opened.set_exception(error)
         else:
             self._owner.ended(error)
+
+    def _require_open(self) -> None:
+        if self._ended.done():  # it was let go of, whatever the session thinks of itself
+            raise ConnectionLost("the connection has ended")
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -50,19 +50,22 @@ class Intake:
             error.__cause__ = self.closed  # compiled, `raise from` leaves the cause out
             raise error
 
-    def place(self, message: Any, publishing_id: Any, filter_value: Any, *, in_turn: bool) -> Receipt | Unplaced:
+    def place(
+        self, message: Any, publishing_id: Any, filter_value: Any, *, in_turn: bool, awaited: bool = False
+    ) -> Receipt | Unplaced:
         """Encode one message, and have it accepted if there is room for it.
 
         Args:
             message: what users publish.
             publishing_id, filter_value: as for `Encoder.receipt`.
             in_turn: do not overtake those who wait, where that would be unjust.
+            awaited: whoever sends it does nothing before it is confirmed: alone, it need not wait for the loop to turn.
 
         Raises:
             as `Encoder.receipt` and `offer`; nothing was accepted.
         """
         receipt = self._encoder.receipt(self.outbox, message, publishing_id, filter_value)
-        if (in_turn and self.outbox.room.others_first) or not self.offer(receipt):
+        if (in_turn and self.outbox.room.others_first) or not self.offer(receipt, awaited=awaited):
             return Unplaced(self, receipt)
         return receipt
 
@@ -70,8 +73,8 @@ class Intake:
         """One message, ready to be offered; see `Encoder.receipt`."""
         return self._encoder.receipt(self.outbox, message, publishing_id, filter_value)
 
-    def offer(self, receipt: Receipt) -> bool:
-        """Have it accepted, if there is room.
+    def offer(self, receipt: Receipt, *, awaited: bool = False) -> bool:
+        """Have it accepted, if there is room. `awaited`: as for `place`.
 
         Raises:
             Closed: the producer is closed.
@@ -81,7 +84,7 @@ class Intake:
             self.check_open()
         receipt.deadline = self._deadline()
         is_first = self.outbox.offer(receipt)
-        if is_first:
+        if is_first and not (awaited and self.outbox.flush_if_alone()):
             tell(self.ref, _FLUSH)
         return is_first is not None
 

@@ -84,6 +84,11 @@ class Life:
         """Why it is going to end, or has ended."""
         return self._reason
 
+    @property
+    def is_working(self) -> bool:
+        """Whether messages are handled."""
+        return self.state == "running" and not self._leaving
+
     def tell(self, message: object) -> None:
         """Tell this incarnation; the next one drops the message."""
         self._place.put(Envelope(Fenced(self.generation, message)))

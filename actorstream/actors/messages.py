@@ -6,7 +6,7 @@ so that an entity drops what an older tie still has to say (F10, F11, F61).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -227,18 +227,26 @@ class SendFrames:
 
 @dataclass(frozen=True, slots=True)
 class AttachPublisher:
-    """Ask: declare a publisher and send its confirms to `ref` from now on. Raises the broker's refusal."""
+    """Ask: declare a publisher. -> how its frames are written, on this loop; raises the broker's refusal.
+
+    What comes with every batch takes no message: ids that the broker confirmed go to `confirmed`, whole frames to what
+    the answer gives, which raises `ConnectionLost` once the connection has ended. All else is told to `ref`.
+    """
 
     slot: Slot
     attachment: int
     ref: Ref
     stream: str
     reference: str
+    confirmed: Callable[[Sequence[int]], object]
 
 
 @dataclass(frozen=True, slots=True)
 class AttachSubscriber:
-    """Ask: subscribe, and send chunks to `ref` from now on. Raises the broker's refusal."""
+    """Ask: subscribe. -> how commands are sent, on this loop; raises the broker's refusal.
+
+    As for a publisher: chunks go to `delivered`, without a message.
+    """
 
     slot: Slot
     attachment: int
@@ -246,6 +254,7 @@ class AttachSubscriber:
     stream: str
     offset: OffsetSpecification
     credit: int
+    delivered: Callable[[Delivered | ChunkBroken], object]
     properties: tuple[tuple[str, str], ...] = ()
 
 
@@ -314,14 +323,6 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmed:
-    """Tell: the broker confirmed these publishing ids."""
-
-    attachment: int
-    ids: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
 class Rejected:
     """Tell: the broker refused these (publishing id, code)."""
 
@@ -347,7 +348,7 @@ class CheckFence:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Tell: a chunk arrived."""
+    """Handed over at once, or told to a member of a group: a chunk arrived."""
 
     attachment: int
     chunk: Chunk
@@ -355,11 +356,10 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunksDone:
-    """Tell (from the handle): so many chunks of this attachment are done; their credit may go back."""
+class ChunkDone:
+    """Tell (from a handle on another loop): a chunk of this attachment is done; its credit may go back."""
 
     attachment: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from functools import partial
 from itertools import accumulate
 
 from actorstream.actors.batch import Run
+from actorstream.actors.direct import Direct
 from actorstream.actors.entries import NEVER, Failure, Lot, Outgoing, Settlement
 from actorstream.actors.grouping import Grouping
 from actorstream.actors.messages import Negotiated
@@ -90,6 +91,7 @@ class Outbox:
         self._grouping = grouping
         self._queue: deque[Lot] = deque()
         self._window = Window()
+        self._flusher: Direct[None] | None = None
         # Written under the lock, by whoever offers:
         self._offering = threading.Lock()
         self._ended = False
@@ -137,6 +139,14 @@ class Outbox:
             if receipt.given_id is not None:
                 self.numbering.give(receipt.given_id)
             return self._accept(receipt)
+
+    def flush_if_alone(self) -> bool:
+        """Have the one message that is queued sent at once, if it is alone: whether that was done.
+
+        Where others are under way already, more may come until the loop has turned, and leave in the same frame.
+        """
+        flusher = self._flusher
+        return flusher is not None and not self._window and flusher(None)
 
     def would_take(self, receipt: Receipt) -> bool:
         """Whether `offer` would accept it at this moment; raises what that would raise."""
@@ -229,13 +239,15 @@ class Outbox:
         """Entries in the window: sent, or to be sent again."""
         return len(self._window)
 
-    def attach(self) -> None:
-        """There is a connection, and what is accepted is sent at once."""
+    def attach(self, flusher: Direct[None]) -> None:
+        """There is a connection, and what is accepted is sent at once; `flusher` sends what is queued."""
         self._attached = True
+        self._flusher = flusher
 
     def detach(self) -> None:
         """There is none: whoever waits for room looks again whether to wait on."""
         self._attached = False
+        self._flusher = None
         if self._when_away is not WhenAway.WAIT:
             self.room.wake_all()
 

@@ -92,6 +92,7 @@ class Publisher(StreamActor):
         self._slot: m.Slot | None = None
         self._slot_is_ours = False
         self._connection: m.Ref | None = None
+        self._write: Callable[[Sequence[bytes]], object] | None = None
         self._attachment = -1
         self._frame_max = 0
         self._doing = "starting"
@@ -144,7 +145,7 @@ class Publisher(StreamActor):
             await self._continue_sequence(slot)
             self.call_later(FENCE_CHECK_S, _TimeToCheckFence())
         self._connection = slot.connection
-        self._outbox.attach()
+        self._outbox.attach(self.direct(lambda _: self._flush()))
         self._doing = "publishing"
         self._moved_to(slot.endpoint)
         doubt = Doubt(self._outbox, negotiated.heartbeat_s)
@@ -156,9 +157,17 @@ class Publisher(StreamActor):
     async def _declare(self, slot: m.Slot) -> None:
         self._slot_is_ours = False  # whatever comes of it, the connection gives the slot back
         try:
-            await ask(
+            self._write = await ask(
                 slot.connection,
-                m.AttachPublisher(slot, self._attachment, self.actor_ref, self._stream, self._options.name),
+                m.AttachPublisher(
+                    slot,
+                    self._attachment,
+                    self.actor_ref,
+                    self._stream,
+                    self._options.name,
+                    # Of an older attachment too: the ids are ours, and what the broker confirmed stays confirmed.
+                    self._outbox.confirm,
+                ),
             )
         except PreconditionFailed as error:
             # A resource alarm, or our own predecessor that the broker has not buried yet: both pass (F21, W2).
@@ -193,9 +202,6 @@ class Publisher(StreamActor):
                 self._flush()
             case Publish() | PublishBatch():
                 return self._publish(message)
-            case m.Confirmed(ids=ids):
-                # Of an older attachment too: the ids are ours, and what the broker confirmed stays confirmed.
-                self._outbox.confirm(ids)
             case m.Rejected(attachment=attachment, failures=failures):
                 self._on_rejected(attachment, failures)
             case m.CheckDeadlines():
@@ -277,15 +283,14 @@ class Publisher(StreamActor):
         self._watch_deadlines()  # also of what cannot be sent yet
 
     def _send(self, outgoing: Outgoing) -> None:
-        if not outgoing.count or self._slot is None or self._connection is None:
+        if not outgoing.count or self._slot is None or self._write is None:
             return
         frames: list[bytes] = []
         for version, ids, wires in outgoing.parts:
             frames += publish_frames(self._slot.entity_id, version, ids, wires, self._frame_max)
-        try:
-            self._connection.tell(m.SendFrames(frames))
-        except pykka.ActorDeadError:
-            self._abandon(ConnectionLost("the connection ended"))
+        # The window has them, and `Down` is on its way: before that, the pool would give us the same connection again.
+        with contextlib.suppress(ConnectionLost):
+            self._write(frames)
 
     def _on_rejected(self, attachment: int, failures: Sequence[tuple[int, int]]) -> None:
         gone = [code for _, code in failures if code == ResponseCode.PUBLISHER_DOES_NOT_EXIST]
@@ -309,7 +314,7 @@ class Publisher(StreamActor):
                 self._abandon(StreamNotAvailable(f"{members.leader} does not lead stream {self._stream!r} any more"))
 
     def _detach(self) -> None:
-        self._connection = None
+        self._connection = self._write = None
         self._outbox.detach()
 
     # Another producer of the same name ------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ import pykka
 from pykka._envelope import Envelope
 
 from actorstream.actors.belongings import Down, Timer
+from actorstream.actors.direct import Direct
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.home import Clock, Home
 from actorstream.actors.life import Life
@@ -51,6 +52,7 @@ __all__ = [
 
 A = TypeVar("A", bound="StreamActor")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class StreamActor(pykka.Actor):
@@ -130,6 +132,11 @@ class StreamActor(pykka.Actor):
         """
         self._life.leave(reason)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether this incarnation is going to end, and handles no message any more."""
+        return not self._life.is_working
+
     def spawn(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
         """Run a coroutine beside the messages: cancelled when the actor ends; its failure is the actor's failure."""
         return self._life.belongings.spawn(self.home.loop, work)
@@ -141,6 +148,10 @@ class StreamActor(pykka.Actor):
     def tell_self(self, message: object) -> None:
         """Tell this incarnation: the next one would drop the message. Any thread."""
         self._life.tell(message)
+
+    def direct(self, step: Callable[[T], object]) -> Direct[T]:
+        """A step of this incarnation that others on its loop may take without telling it; see `Direct`."""
+        return Direct(self._life, step)
 
     def monitor(self, ref: pykka.ActorRef[Any]) -> None:
         """Be told `Down` when the current incarnation of `ref` ends; at once when there is none. Once for each end.

@@ -135,6 +135,15 @@ class SacSubscriber(Subscriber):
             self._resume_granting()
         begun.set(specification if updates else None)
 
+    @property
+    def _delivered(self) -> Callable[[m.Delivered | m.ChunkBroken], object]:
+        """By message: in their order among what the broker says of our role."""
+        return self.tell_self
+
+    def _grant(self, count: int) -> None:
+        """By message: never ahead of an answer that the broker waits for."""
+        self._tell_to_grant(count)
+
     def _on_delivered(self, message: m.Delivered) -> None:
         if message.attachment != self._attachment or self._membership.gate.is_open:
             super()._on_delivered(message)

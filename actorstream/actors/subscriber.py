@@ -76,6 +76,7 @@ class Subscriber(StreamActor):
         self._emit = emit
         self._slot: m.Slot | None = None
         self._attachment = -1
+        self._send: Callable[[c.Command], object] | None = None
         self._ledger = CreditLedger(options.credit)
         self._grant_timer = False
         self._on_leader = False
@@ -133,12 +134,13 @@ class Subscriber(StreamActor):
         specification = await self._first_specification(slot)
         self._begin_attachment()
         try:
-            await ask(slot.connection, self._subscription(slot, specification))
+            self._send = await ask(slot.connection, self._subscription(slot, specification))
         except SubscriptionIdAlreadyExists as error:
             raise Retry(error) from None  # the pool and the broker disagree about one id: the next lease gives another
         self._doing = "consuming"
         state = self._state
-        state.wants_leader = False
+        if not self.is_ending:  # else the first chunk was here before the answer, and perhaps asks for the leader
+            state.wants_leader = False
         state.tried = {endpoint}
         if state.last_broker is not None and state.last_broker != endpoint:
             self._emit(
@@ -163,6 +165,7 @@ class Subscriber(StreamActor):
     def _begin_attachment(self) -> None:
         """From here on, the connection gives the slot back, and what older attachments delivered is void."""
         self._attachment = self._state.attachment = next_attachment()
+        self._state.chunk_done = self.direct(self._chunk_done)
         if not self._may_grant:
             self._ledger.pause()
         # All that was queued comes again. Kept, it would add up with every attachment while the consumer is busy.
@@ -186,6 +189,7 @@ class Subscriber(StreamActor):
             self._stream,
             specification,
             self._options.credit,
+            self._delivered,
             tuple(self._properties().items()),
         )
 
@@ -304,9 +308,8 @@ class Subscriber(StreamActor):
         match message:
             case m.Delivered():
                 self._on_delivered(message)
-            case m.ChunksDone(attachment=attachment, count=count):
-                if attachment == self._attachment:
-                    self._give_back(count)
+            case m.ChunkDone(attachment=attachment):
+                self._chunk_done(attachment)
             case _TimeToGrant():
                 self._grant_timer = False
                 self._grant(self._ledger.grant())
@@ -362,6 +365,11 @@ class Subscriber(StreamActor):
         return mailbox.Place(
             self._stream, cursor.progress.position, cursor.completed, state.committed_chunk_id, state.paused
         )
+
+    @property
+    def _delivered(self) -> Callable[[m.Delivered | m.ChunkBroken], object]:
+        """Where the connection hands chunks over, those included that it could not read: in their order."""
+        return self.direct(self.on_receive)
 
     def _on_delivered(self, message: m.Delivered) -> None:
         if message.attachment != self._attachment:
@@ -427,6 +435,10 @@ class Subscriber(StreamActor):
         if self._may_grant:
             self._grant(self._ledger.resume())
 
+    def _chunk_done(self, attachment: int) -> None:
+        if attachment == self._attachment:
+            self._give_back(1)
+
     def _give_back(self, count: int) -> None:
         self._grant(self._ledger.give_back(count))
         if self._ledger.held and not self._ledger.paused and not self._grant_timer:
@@ -434,8 +446,14 @@ class Subscriber(StreamActor):
             self.call_later(GRANT_WITHIN_S, _TimeToGrant())
 
     def _grant(self, count: int) -> None:
+        if self._send is None:  # chunks may be done before we know that we are subscribed
+            self._tell_to_grant(count)
+        elif count and self._slot is not None:
+            with contextlib.suppress(ConnectionLost):  # `Down` is on its way
+                self._send(c.Credit(self._slot.entity_id, count))
+
+    def _tell_to_grant(self, count: int) -> None:
         if count and self._slot is not None:
-            # Where the connection has ended, `Down` is on its way.
             tell(self._slot.connection, m.SendCommand(c.Credit(self._slot.entity_id, count)))
 
     def _on_broken(self, message: m.ChunkBroken) -> None:

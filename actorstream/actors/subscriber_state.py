@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from actorstream.actors.cursor import Cursor, Delivery
 from actorstream.actors.desk import CarryOut
+from actorstream.actors.direct import Direct
 from actorstream.actors.future import Channel, LoopFuture
 from actorstream.actors.messages import Members
 from actorstream.options import Endpoint
@@ -17,6 +18,8 @@ EMPTY = -1
 @dataclass(slots=True)
 class SubscriberState:
     """What survives an incarnation beside the cursor. `carry_out` is for what only the handle can do.
+
+    `chunk_done` is the present incarnation's step for a chunk, by its attachment, whose credit may go back.
 
     `chunks`, with the `records` and the `chunk_bytes` in them, are those that were handed to the consumer so far.
     """
@@ -38,6 +41,7 @@ class SubscriberState:
     records: int = 0
     chunk_bytes: int = 0
     carry_out: CarryOut | None = None
+    chunk_done: Direct[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,10 @@ class Entity(StreamActor):
 
 def entity(told: list[object]) -> pykka.ActorRef[Entity]:
     return start_in(Home.here(), lambda: Entity(told), name="entity")
+
+
+def ignore(_ids: Sequence[int]) -> None:
+    """Take what is confirmed."""
 
 
 # Coming up
@@ -261,7 +266,7 @@ async def test_f61_f32_an_id_is_free_only_when_the_broker_has_let_go_of_it() -> 
     async with client_of(cluster) as client:
         ref = entity([])
         slot = await slot_of(client)
-        await call(slot.connection, m.AttachPublisher(slot, next_attachment(), ref, "s", ""))
+        await call(slot.connection, m.AttachPublisher(slot, next_attachment(), ref, "s", "", ignore))
         assert declared(cluster) == ["s"]
         await ref.stop(block=False)
         await until(lambda: held.waiting)
@@ -277,7 +282,7 @@ async def test_a_refused_publisher_gives_its_id_back() -> None:
         ref = entity([])
         slot = await slot_of(client)
         with pytest.raises(AccessRefused):
-            await call(slot.connection, m.AttachPublisher(slot, next_attachment(), ref, "s", ""))
+            await call(slot.connection, m.AttachPublisher(slot, next_attachment(), ref, "s", "", ignore))
         await eventually(client, 0)
         assert not cluster.heard(c.DeletePublisher), "there is nothing to delete"
         await ref.stop(block=False)
@@ -292,7 +297,7 @@ async def test_an_id_is_given_back_once_when_its_owner_dies_before_it_is_refused
         ref = entity([])
         slots = [await slot_of(client) for _ in range(256)]
         attaching = asyncio.create_task(
-            call(slots[0].connection, m.AttachPublisher(slots[0], next_attachment(), ref, "nowhere", ""))
+            call(slots[0].connection, m.AttachPublisher(slots[0], next_attachment(), ref, "nowhere", "", ignore))
         )
         await until(lambda: declaring.waiting)
         await ref.stop(block=False)
@@ -308,23 +313,26 @@ async def test_an_id_is_given_back_once_when_its_owner_dies_before_it_is_refused
         assert await entities(client) == 256
 
 
-async def test_f11_what_an_older_attachment_has_to_say_carries_its_number() -> None:
+async def test_f11_what_is_confirmed_goes_to_the_attachment_whose_id_it_is() -> None:
     cluster = one_stream()
-    told: list[object] = []
+    confirms: list[tuple[int, ...]] = []
+
+    def confirmed(attachment: int) -> Callable[[Sequence[int]], None]:
+        return lambda ids: confirms.append((attachment, *ids))
+
     async with client_of(cluster) as client:
-        ref = entity(told)
+        ref = entity([])
         slot = await slot_of(client)
         first, second = next_attachment(), next_attachment()
-        await call(slot.connection, m.AttachPublisher(slot, first, ref, "s", ""))
+        await call(slot.connection, m.AttachPublisher(slot, first, ref, "s", "", confirmed(first)))
         publishing_peer(cluster).send(c.PublishConfirm(slot.entity_id, (1,)))
         await call(slot.connection, m.Detach(first))
         publishing_peer(cluster).send(c.PublishConfirm(slot.entity_id, (2,)))
         other = await slot_of(client)
-        await call(slot.connection, m.AttachPublisher(other, second, ref, "s", ""))
+        await call(slot.connection, m.AttachPublisher(other, second, ref, "s", "", confirmed(second)))
         publishing_peer(cluster).send(c.PublishConfirm(other.entity_id, (3,)))
-        await until(lambda: len(told) == 2)
+        await until(lambda: len(confirms) == 2)
 
-        confirms = [(one.attachment, *one.ids) for one in told if isinstance(one, m.Confirmed)]
         assert confirms == [(first, 1), (second, 3)], "what nobody is attached to is dropped"
         await ref.stop(block=False)
 
@@ -338,7 +346,7 @@ async def test_f03_a_metadata_update_concerns_only_who_uses_that_stream() -> Non
         for stream in ("s", "other"):
             slot = await slot_of(client)
             number = next_attachment()
-            await call(slot.connection, m.AttachPublisher(slot, number, ref, stream, ""))
+            await call(slot.connection, m.AttachPublisher(slot, number, ref, stream, "", ignore))
         publishing_peer(cluster).metadata_update("other")
         await until(lambda: told)
 

@@ -11,6 +11,7 @@ import pytest
 
 from actorstream import Publish, Published, Receipt, Replay, events
 from actorstream.actors import publisher
+from actorstream.actors.entries import Outgoing
 from actorstream.actors.future import LoopFuture
 from actorstream.actors.outbox import FLUSH_MESSAGES
 from actorstream.actors.publisher import Publisher
@@ -559,11 +560,14 @@ async def test_f80_a_publisher_that_keeps_crashing_ends_and_everybody_hears_of_i
     async with client_of(cluster) as client:
         producer, other = await client.producer("s"), await client.producer("other")
 
-        def crash(self: Publisher) -> None:
+        send = Publisher._send
+
+        def crash(self: Publisher, outgoing: Outgoing) -> None:
             if self._stream == "s":
                 raise ValueError("a bug")
+            send(self, outgoing)
 
-        monkeypatch.setattr(Publisher, "_watch_deadlines", crash)
+        monkeypatch.setattr(Publisher, "_send", crash)
         receipts = await send_all(producer, 0, 3)
         flushing = asyncio.create_task(producer.flush())
         await settled(receipts)
@@ -587,7 +591,7 @@ async def test_f85_a_stream_that_does_not_recover_holds_up_no_other() -> None:
         publishing_peer(cluster).drop()
         await asyncio.gather(*(producer.send_wait(b"x") for producer in producers[1:]))
 
-        assert stuck.waiting
+        await until(lambda: stuck.waiting)
         stuck.release()
         await producers[0].send_wait(b"x")
 
@@ -750,6 +754,28 @@ async def test_f79_a_cancelled_wait_for_a_confirm_takes_nothing_back_and_breaks_
 
         assert cluster.bodies("s") == [b"first", b"second"]
         assert producer.confirmed == 2
+
+
+async def test_who_waits_for_one_message_after_the_other_has_each_sent_before_the_loop_turns() -> None:
+    cluster = one_stream()
+    async with client_of(cluster) as client, await client.producer("s") as producer:
+        sending = producer.send_wait(b"0")
+        try:
+            sending.send(None)  # up to where it waits
+            assert producer._outbox.in_flight == 1
+        finally:
+            sending.close()
+        await producer.flush(5)
+        assert cluster.bodies("s") == [b"0"]
+
+
+async def test_of_many_who_wait_for_one_message_each_all_but_the_first_share_a_frame() -> None:
+    cluster = one_stream()
+    async with client_of(cluster) as client, await client.producer("s") as producer:
+        await asyncio.gather(*map(producer.send_wait, bodies(0, 50)))
+
+        assert cluster.bodies("s") == bodies(0, 50)
+        assert [len(frame.items) for frame in cluster.heard(c.Publish)] == [1, 49]
 
 
 async def test_f34_batches_are_cut_by_their_size_on_the_wire() -> None:
@@ -1020,6 +1046,7 @@ async def test_f82_a_producer_that_waits_and_one_that_does_not_have_pauses_of_th
         starting = asyncio.create_task(client.producer("s"))
         await until(lambda: len(cluster.heard(c.DeclarePublisher)) > 10)
         publishing_peer(cluster).metadata_update("other")
+        await until(lambda: len([one for one in cluster.heard(c.DeclarePublisher) if one.stream == "other"]) == 2)
         await other.send_wait(b"x")
         restarts = {node.name.split("-")[0]: node.restarts for node in await find(client, "Publisher")}
         starting.cancel()

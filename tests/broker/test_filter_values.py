@@ -18,18 +18,6 @@ from tests.conftest import Streams
 pytestmark = pytest.mark.timeout(40)
 
 
-class Chunks(StreamActor):
-    """Collects the bodies of what is delivered to it."""
-
-    def __init__(self, bodies: list[bytes]) -> None:
-        super().__init__()
-        self._bodies = bodies
-
-    def on_receive(self, message: object) -> None:
-        assert isinstance(message, m.Delivered)
-        self._bodies += [one.body for one in message.chunk.messages()]
-
-
 async def filtered_by_the_broker(client: Client, stream: str, properties: dict[str, str], last: bytes) -> list[bytes]:
     """What the broker delivers of a stream under a filter, up to a message."""
     tree = client._grown
@@ -37,11 +25,16 @@ async def filtered_by_the_broker(client: Client, stream: str, properties: dict[s
     slot = await lease(tree._pool, members.leader, CONSUMING)
     await ask(slot.connection, m.Open())
     bodies: list[bytes] = []
-    reader = start_in(Home.here(), lambda: Chunks(bodies), name="reader")
+    reader = start_in(Home.here(), StreamActor, name="reader")
     number = next_attachment()
+
+    def collect(delivered: m.Delivered | m.ChunkBroken) -> None:
+        assert isinstance(delivered, m.Delivered)
+        bodies.extend(one.body for one in delivered.chunk.messages())
+
     await ask(
         slot.connection,
-        m.AttachSubscriber(slot, number, reader, stream, offset.first(), 100, tuple(properties.items())),
+        m.AttachSubscriber(slot, number, reader, stream, offset.first(), 100, collect, tuple(properties.items())),
     )
     await until(lambda: last in bodies, "the last message")
     await ask(slot.connection, m.Detach(number))
