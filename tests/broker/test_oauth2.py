@@ -166,7 +166,8 @@ async def test_f88_the_token_of_another_user_takes_new_connections(secure: Broke
         producer, consumer = await all_there(client, target)
         await exchange(producer, consumer, 0)
         server.user, server.lifetime_s = "bob", 600
-        await until(lambda: len(of(events.RenewalFailed, seen)) >= 3, "the broker refuses")
+        # Perhaps not on all three connections: one may be over before it hears of it, on a busy machine.
+        await until(lambda: of(events.RenewalFailed, seen), "the broker refuses")
         reasons = {type(event.reason) for event in seen if isinstance(event, events.RenewalFailed)}
         assert reasons == {errors.SaslCannotChangeUsername}
         await exchange(producer, consumer, 10)
