@@ -208,7 +208,7 @@ async def test_a_send_without_room_waits_in_turn_and_is_routed_and_encoded_once(
             "ss", routing=routing, max_unconfirmed=1, filter_value=filter_value
         ) as producer,
     ):
-        held = cluster.hold(c.Publish)
+        held = cluster.hold(c.PublishFiltered)
         await producer.send("a0")
         outbox = producer._producers._known.of["ss-0"]._outbox
         waiting = []

@@ -33,8 +33,11 @@ JITTER = 0.2
 # first 0.3 s after a kill, and all of them then. What it lists is believed when it has been the same for a while.
 FIRST_S = 0.1
 """For so long, where nothing is known yet: a part of the partitions would send keys to wrong ones."""
-NONE_S = 1.0
-"""For so long, where nothing is known yet and none is listed."""
+NOTHING_S = 1.0
+"""For so long, where nothing is known yet, and the broker knows nothing of that name."""
+NONE_S = 10.0
+"""For so long, where nothing is known yet, and the broker lists no partition of what it knows: no user makes such a
+thing, and a member of a group that was started while nodes of its cluster were took it for the end."""
 FEWER_S = 5.0
 """For so long, where partitions are missing that there were, although their streams exist."""
 AGAIN_S = 0.1
@@ -167,22 +170,23 @@ class SuperStreamRouter(StreamActor):
             before, listed = listed, await self._list()
             if listed != before:
                 since = clock()
-        return listed
+        return listed or ()
 
-    async def _list(self) -> tuple[str, ...]:
+    async def _list(self) -> tuple[str, ...] | None:
+        """What the broker lists at this moment; None: it knows nothing of that name."""
         command = c.Partitions(self._state.super_stream)
         try:
             response = await call(self._locator, m.Administer(command, repeatable=True))
         except StreamDoesNotExist:
-            return ()
+            return None
         assert isinstance(response, c.PartitionsResponse)
         return response.streams
 
-    async def _believable(self, listed: tuple[str, ...], unchanged_s: float) -> bool:
+    async def _believable(self, listed: tuple[str, ...] | None, unchanged_s: float) -> bool:
         known = self._state.partitions
         if not known:
-            return unchanged_s >= (FIRST_S if listed else NONE_S)
-        missing = tuple([name for name in known if name not in listed])
+            return unchanged_s >= (NOTHING_S if listed is None else FIRST_S if listed else NONE_S)
+        missing = tuple([name for name in known if not listed or name not in listed])
         if not missing or unchanged_s >= FEWER_S:
             return True
         states: dict[str, m.StreamState] = await call(self._locator, m.Metadata(missing))

@@ -126,7 +126,8 @@ async def test_f45_another_order_is_a_change() -> None:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a broker says is believed sooner."""
     monkeypatch.setattr(router, "FEWER_S", 0.3)
-    monkeypatch.setattr(router, "NONE_S", 0.3)
+    monkeypatch.setattr(router, "NOTHING_S", 0.3)
+    monkeypatch.setattr(router, "NONE_S", 0.6)
 
 
 @pytest.mark.parametrize("listed", [0, 1, None])
@@ -179,6 +180,21 @@ async def test_f45_a_start_waits_until_a_starting_broker_lists_all_partitions() 
             assert producer.partitions == ("ss-0", "ss-1", "ss-2")
 
 
+async def test_f45_a_start_waits_for_the_partitions_of_what_the_broker_knows_to_be_there() -> None:
+    """For longer than for a name that it does not know at all."""
+    cluster = made()
+    bindings, cluster.super_streams["ss"] = cluster.super_streams["ss"], ()
+    async with client_of(cluster) as client:
+        starting = asyncio.create_task(client.super_stream_producer("ss", routing=in_turn))
+        with pytest.raises(StreamDoesNotExist, match="no super stream"):
+            await client.super_stream_producer("nothing", routing=in_turn)
+        assert not starting.done()
+        cluster.super_streams["ss"] = bindings
+        async with await starting as producer:
+            assert producer.partitions == ("ss-0", "ss-1", "ss-2")
+
+
+@pytest.mark.usefixtures("soon")
 async def test_f41_what_is_no_super_stream_is_told_at_the_start() -> None:
     cluster = made()
     cluster.super_streams["empty"] = ()
