@@ -17,7 +17,6 @@ SEED = 1
 FOLDER = STATE / "chaos-short"
 
 
-@pytest.mark.short_chaos
 @pytest.mark.timeout(1200)
 async def test_every_invariant_survives_every_fault(cluster: Cluster) -> None:
     if cluster.nodes[0].management.version() < (3, 11):
